@@ -1,0 +1,157 @@
+"""What every command shares: the --config flag, --help, and errors in one line."""
+
+import ast
+import errno
+import os
+import pathlib
+import re
+import runpy
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from absl import flags, logging
+
+from configs import datasets, default
+from errors import UserError, did_you_mean
+from models import FAMILIES
+
+# Conditions of the machine that the user can mend; any other OSError is a bug of ours.
+_MENDABLE = {
+    errno.ENOSPC: 'free some space; the same command goes on from the last checkpoint',
+    errno.EDQUOT: 'free some of your quota; the same command goes on from the last checkpoint',
+    errno.EACCES: 'choose a folder you may write to, with --workdir',
+    errno.EPERM: 'choose a folder you may write to, with --workdir',
+    errno.EROFS: 'choose a folder you may write to, with --workdir',
+    errno.ENOTDIR: 'a file is where a folder should be; choose another --workdir',
+    errno.EEXIST: 'a file is where a folder should be; choose another --workdir',
+}
+
+
+def run(main: Callable[[], int], usage: str) -> NoReturn:
+    """Parses the command line, runs `main` and exits with the status it returns.
+
+    A user's mistake ends in one line on standard error and status 2; an interruption without
+    anything to save in status 130.
+
+    Args:
+      main: reads `flags.FLAGS`.
+      usage: what `--help` prints before the flags and fields.
+    """
+    name = pathlib.Path(sys.argv[0]).name
+    logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell what they do at lower levels.
+    try:
+        if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
+            print(_help(usage))
+            sys.exit(0)
+        _parse(sys.argv)
+        sys.exit(main())
+    except UserError as error:
+        message, status = str(error), 2
+    except KeyboardInterrupt:
+        message, status = 'Interrupted. The same command starts again from the last save.', 130
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        message, status = f'{error.strerror}: {error.filename}: {_MENDABLE[error.errno]}.', 1
+    sys.stdout.flush()
+    print(f'{name}: {message}', file=sys.stderr)
+    sys.exit(status)
+
+
+def _parse(argv: list[str]) -> None:
+    """Parses flags and overrides of config fields into `flags.FLAGS`.
+
+    Raises:
+      UserError: for whatever is wrong with them.
+    """
+    fields = default.flatten(_base_config(argv))
+    for argument in argv[1:]:
+        if match := re.match(r'--?(?:no)?config\.([^=]+)', argument):
+            _check_field(match.group(1), fields)
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(
+            f'Unknown flag --{error.flagname}.{did_you_mean(error.flagname, [*flags.FLAGS])}'
+        ) from error
+    except (flags.Error, TypeError) as error:
+        raise UserError(_wrong_type(argv, fields) or str(error)) from error
+    if len(rest) > 1:
+        raise UserError(
+            f'Unexpected argument {rest[1]!r}: a field is set as --config.NAME=VALUE, '
+            'the data set as --config=FILE:DATASET.'
+        )
+
+
+def _base_config(argv: list[str]) -> Any:
+    """Returns the config of `--config` before overrides."""
+    given = ''
+    for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+        if re.fullmatch(r'--?config', argument):
+            given = following
+        elif re.match(r'--?config=', argument):
+            given = argument.partition('=')[2]
+    if not given:
+        raise UserError('--config is missing: try --config=configs/resnet_small.py, or --help.')
+    path, *dataset = given.split(':', 1)
+    if not pathlib.Path(path).is_file():
+        folder = pathlib.Path(path).parent
+        known = sorted(os.fspath(p) for p in folder.glob('*.py') if p.name != '__init__.py')
+        there = f' {folder} holds {", ".join(known)}.' if known else ''
+        raise UserError(f'There is no config file {path!r}.{did_you_mean(path, known)}{there}')
+    return runpy.run_path(path)['get_config'](*dataset)
+
+
+def _check_field(name: str, fields: Mapping[str, Any]) -> None:
+    inside = [field for field in fields if field.startswith(f'{name}.')]
+    if inside:
+        raise UserError(f'config.{name} is a group: set one of its fields, {", ".join(inside)}.')
+    if name not in fields:
+        elsewhere = [
+            family for family in FAMILIES if name in default.described(family)
+        ]
+        hint = f' It belongs to the family {elsewhere[0]}.' if elsewhere else ''
+        raise UserError(
+            f'config.{name} is no field of this config.{hint or did_you_mean(name, fields)}'
+        )
+
+
+def _wrong_type(argv: list[str], fields: Mapping[str, Any]) -> str:
+    """Says which override cannot be read as its field's type."""
+    for argument in argv:
+        match = re.match(r'--?config\.([^=]+)=(.*)', argument)
+        if match and not isinstance(fields[match.group(1)], str):
+            name, text = match.groups()
+            kind = type(fields[name])
+            try:
+                value = ast.literal_eval(text.capitalize() if kind is bool else text)
+            except (SyntaxError, ValueError):
+                value = text
+            if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+                return f'config.{name} must be of type {kind.__name__}; it is {text!r}.'
+    return ''
+
+
+def _help(usage: str) -> str:
+    lines = [usage.strip(), '', 'Flags:']
+    for name in ('config', *sorted(set(flags.FLAGS) - {'config'})):
+        flag = flags.FLAGS[name]
+        if flag.help and flags.FLAGS.find_module_defining_flag(name) == sys.argv[0]:
+            lines.append(f'  --{name}: {flag.help}')
+    lines += ['', 'Config fields, each set with --config.NAME=VALUE (NAME = default: meaning):']
+    lines += _describe(default.FIELDS)
+    for family in FAMILIES:
+        fields = {n: f for n, f in default.described(family).items() if n.startswith('model.')}
+        lines += ['', f'Fields of the family {family}:', *_describe(fields)]
+    lines += ['', f'Data sets with settings of their own: {", ".join(datasets.DATASETS)}.']
+    return '\n'.join(lines)
+
+
+def _describe(fields: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, f in fields.items():
+        choices = f.metadata['choices']
+        known = f' [{", ".join(choices)}]' if choices else ''
+        lines.append(f'  {name} = {f.default!r}: {f.metadata["meaning"]}{known}')
+    return lines

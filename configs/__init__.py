@@ -1,0 +1,1 @@
+"""Configs: `default.py` states every field, the other files differences."""

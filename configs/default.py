@@ -1,0 +1,173 @@
+"""Every config field: its default, its possible values and its meaning in one line.
+
+The fields of `config.model` belong to the model family and stand beside its class in `models/`.
+A config file states differences only: see `configs/resnet_small.py`.
+"""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import datasets
+from errors import UserError, did_you_mean
+from models import FAMILIES
+from models.fields import field, options, problem
+
+FIELDS: dict[str, dataclasses.Field] = {
+    'seed': field(
+        0, 'Seed of initialisation, data order, augmentation and dropout.', at_least=0
+    ),
+    # Data.
+    'dataset.name': field('digits', 'Where images come from: digits, or tfds:NAME.'),
+    'dataset.data_dir': field(
+        '', 'Folder of prepared TFDS sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.'
+    ),
+    'dataset.split_seed': field(
+        0, 'Seed of the splits, apart from seed: runs of other seeds share splits.', at_least=0
+    ),
+    'dataset.validation_fraction': field(
+        0.2, 'Share held out for validation where the set has no validation split: of all images, '
+        'or of the training split where the set has a test split.', above=0.0, below=1.0
+    ),
+    'dataset.test_fraction': field(
+        0.2, 'Share of all images sealed for the test, where the set has no test split.',
+        above=0.0, below=1.0
+    ),
+    'dataset.image_size': field(
+        0, 'Height and width in pixels to resize images to; 0: as they are.', at_least=0
+    ),
+    'dataset.normalization': field(
+        'zscore', 'Input normalisation; its statistics come from training images alone.',
+        choices=('zscore', 'mean', 'min_max')
+    ),
+    'augment.shift_pixels': field(
+        0, 'Random shift in each direction, up to this many pixels.', at_least=0
+    ),
+    'augment.flip': field(False, 'Mirror half of the training images left to right.'),
+    # The net: `model` holds the family and that family's fields.
+    'scale.width': field(1.0, 'Multiplies the filters of the net.', above=0.0),
+    'scale.depth': field(1.0, 'Multiplies the convolutions or blocks of each stage.', above=0.0),
+    # Training.
+    'batch_size': field(128, 'Images per training step, over all devices.', at_least=1),
+    'epochs': field(30.0, 'Length of training, in passes over the training images.', above=0.0),
+    'optimizer.name': field('sgd', 'sgd (Nesterov momentum 0.9) or adamw.',
+                            choices=('sgd', 'adamw')),
+    'optimizer.learning_rate': field(0.1, 'Peak learning rate.', above=0.0),
+    'optimizer.schedule': field(
+        'cosine', 'Learning rate after warmup: cosine to 0, or constant.',
+        choices=('cosine', 'constant')
+    ),
+    'optimizer.warmup_epochs': field(2.0, 'Linear warmup from 0, in epochs.', at_least=0.0),
+    'optimizer.weight_decay': field(
+        5e-4, 'Weight decay of kernels; biases and norm parameters have none.', at_least=0.0
+    ),
+    'optimizer.clip_norm': field(
+        0.0, 'Clips the gradient to this global norm; 0: no clipping.', at_least=0.0
+    ),
+    'label_smoothing': field(0.0, 'Share of the label spread evenly over all classes.',
+                             at_least=0.0, below=1.0),
+    'ema_decay': field(
+        0.0, 'Decay of the moving average of weights, per step; above 0, the average is what '
+        'is evaluated and reported.', at_least=0.0, below=1.0
+    ),
+    'early_stopping.patience_epochs': field(
+        0.0, 'Stop after so many epochs without a better loss on images set aside from '
+        'training, and report the best weights; 0: train to the end.', at_least=0.0
+    ),
+    'early_stopping.fraction': field(
+        0.1, 'Share of the training images set aside for early stopping.', above=0.0, below=1.0
+    ),
+    'evaluate_every_epochs': field(
+        1.0, 'Epochs between evaluations; each is followed by a checkpoint.', above=0.0
+    ),
+    # How it is computed.
+    'dtype': field(
+        'float32', 'Type of the computation; parameters stay float32 under bfloat16.',
+        choices=('float32', 'bfloat16', 'float64')
+    ),
+    'parallel': field('shard_map', 'How the step is mapped over devices.',
+                      choices=('shard_map', 'pmap')),
+    'steps_per_dispatch': field(
+        0, 'Steps per call into the device; 0: one on CPU, up to 50 on GPU and TPU.', at_least=0
+    ),
+    'profile_steps': field(
+        0, 'Steps to trace with the JAX profiler, after the first dispatches.', at_least=0
+    ),
+    'debug_nans': field(False, 'Stop at the operation that first makes a NaN; slow.'),
+}  # fmt: skip
+
+
+def get_config(dataset: str = 'digits', family: str = 'residual') -> ConfigDict:
+    """Returns the locked config of a family on a data set.
+
+    Args:
+      dataset: what follows the colon in `--config=FILE:DATASET`.
+      family: a name of `models.FAMILIES`; the file decides it, since fields depend on it.
+
+    Raises:
+      UserError: the data set is an empty name.
+    """
+    if not dataset:
+        raise UserError('No data set after the colon of --config: leave the colon out for digits.')
+    name = datasets.full_name(dataset)
+    values = {name: f.default for name, f in FIELDS.items()}
+    values |= {'model.family': family}
+    values |= {f'model.{n}': f.default for n, f in options(FAMILIES[family]).items()}
+    values |= datasets.DATASETS.get(name.removeprefix('tfds:'), {})
+    values['dataset.name'] = name
+    return unflatten(values)
+
+
+def unflatten(values: dict[str, Any]) -> ConfigDict:
+    """Returns the locked config with these dotted fields."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, leaf = name.split('.')
+        node = nested
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[leaf] = value
+    return ConfigDict(nested).lock()
+
+
+def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
+    """Returns the fields of a config (or of its JSON form) by dotted name, tuples as tuples."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if hasattr(value, 'items'):
+            flat |= flatten(value, f'{prefix}{name}.')
+        else:
+            flat[f'{prefix}{name}'] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def described(family: str) -> dict[str, dataclasses.Field]:
+    """Returns every field of the configs of a family, by dotted name."""
+    family_field = field(family, 'Model family; chosen by the config file.', choices=(family,))
+    fields = {f'model.{n}': f for n, f in options(FAMILIES[family]).items()}
+    return FIELDS | {'model.family': family_field} | fields
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field's presence, type and value.
+
+    Raises:
+      UserError: names the first bad field, what it holds and what it may hold.
+    """
+    values = flatten(config)
+    family = values.get('model.family')
+    if family not in FAMILIES:
+        raise UserError(
+            f'config.model.family is {family!r}; it must be one of {", ".join(FAMILIES)}.'
+            + did_you_mean(str(family), FAMILIES)
+        )
+    fields = described(family)
+    for name in values.keys() - fields.keys():
+        where = f' of the family {family}' if name.startswith('model.') else ''
+        raise UserError(f'config.{name} is no field{where}.{did_you_mean(name, fields)}')
+    for name, f in fields.items():
+        if name not in values:
+            raise UserError(f'config.{name} is missing; its default is {f.default!r}.')
+        if text := problem(values[name], f):
+            raise UserError(f'config.{name} {text}; it is {values[name]!r}.')

@@ -1,0 +1,1 @@
+"""What stands behind `input_pipeline.py`: sources, splits, augmentation, normalisation."""

@@ -1,0 +1,50 @@
+"""The table of model families, and `build`, which makes a net from its config.
+
+To add a family: write one file with a Linen module whose options are declared with
+`models.fields.field`, and add one line to `FAMILIES`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models.plain import Plain
+from models.residual import Residual
+from models.scaling import scale
+
+FAMILIES: dict[str, type[nn.Module]] = {
+    'plain': Plain,
+    'residual': Residual,
+}
+
+
+def build(
+    model: Mapping[str, Any],
+    num_classes: int,
+    dtype: str = 'float32',
+    width: float = 1.0,
+    depth: float = 1.0,
+) -> nn.Module:
+    """Makes the net that `model` (family and that family's fields) describes.
+
+    Args:
+      model: `config.model`.
+      num_classes: number of logits.
+      dtype: type of the computation; parameters are float32, or float64 where dtype is.
+      width: multiplier of the filters (`config.scale.width`).
+      depth: multiplier of the stage sizes (`config.scale.depth`).
+
+    Raises:
+      KeyError: for an unknown family.
+      TypeError: for a field the family does not have.
+    """
+    fields = scale(model, width, depth)
+    family = FAMILIES[fields.pop('family')]
+    return family(
+        num_classes=num_classes,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.dtype('float64' if dtype == 'float64' else 'float32'),
+        **fields,
+    )

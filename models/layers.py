@@ -1,0 +1,126 @@
+"""Layers shared by the families: norm, pooling, per-example dropout and the head."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+# The name of the mapped axis over which training synchronises (see training/data_parallel.py).
+BATCH_AXIS = 'batch'
+
+ACTIVATIONS = {
+    'relu': nn.relu,
+    'leaky_relu': nn.leaky_relu,
+    'elu': nn.elu,
+    'gelu': nn.gelu,
+    'silu': nn.silu,
+    'tanh': nn.tanh,
+}
+NORMS = ('batch', 'group', 'layer', 'none')
+HEADS = ('global_average_pooling', 'flatten')
+
+# He et al. 2015, "Delving Deep into Rectifiers", section 2.2, fan-out form, untruncated.
+conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+class Norm(nn.Module):
+    """Normalisation by name.
+
+    Batch norm (Ioffe and Szegedy 2015) takes its statistics over the global batch, so numbers do
+    not depend on the device count; running statistics have momentum 0.9. Group norm (Wu and He
+    2018) uses 8 groups, fewer where the channels do not divide.
+    """
+
+    kind: str
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    scale_init: Any = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        common: dict[str, Any] = {
+            'dtype': self.dtype,
+            'param_dtype': self.param_dtype,
+            'scale_init': self.scale_init,
+            'epsilon': 1e-5,
+            'name': self.kind,
+        }
+        if self.kind == 'batch':
+            return nn.BatchNorm(
+                use_running_average=not train, momentum=0.9, axis_name=BATCH_AXIS, **common
+            )(x)
+        if self.kind == 'group':
+            return nn.GroupNorm(num_groups=math.gcd(8, x.shape[-1]), **common)(x)
+        if self.kind == 'layer':
+            return nn.LayerNorm(**common)(x)
+        return x
+
+
+class Pool(nn.Module):
+    """Halves the feature map with a window of `window` (odd sizes round up: SAME padding)."""
+
+    kind: str  # 'max' or 'average'
+    window: int = 2
+    stride: int = 2
+
+    @nn.compact
+    def __call__(self, images_BHWC: jax.Array) -> jax.Array:
+        window, strides = (self.window,) * 2, (self.stride,) * 2
+        if self.kind == 'max':
+            return nn.max_pool(images_BHWC, window, strides, 'SAME')
+        return nn.avg_pool(images_BHWC, window, strides, 'SAME', count_include_pad=False)
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) whose mask follows the example, not the device.
+
+    The key is folded with the position of each example in the global batch, so the same step
+    drops the same units on any number of devices. Needs the mapped axis while training.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train or self.rate == 0.0:
+            return x
+        positions = jax.lax.axis_index(BATCH_AXIS) * x.shape[0] + jnp.arange(x.shape[0])
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng('dropout'), positions)
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+
+
+class Head(nn.Module):
+    """Feature map to logits: global average pooling or flatten, dense layers, dropout, linear.
+
+    Logits are computed and returned in the parameters' type (float32 under bfloat16 compute).
+    """
+
+    num_classes: int
+    kind: str
+    dense_units: tuple[int, ...]
+    dropout: float
+    activation: str
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images_BHWC: jax.Array, train: bool) -> jax.Array:
+        if self.kind == 'flatten':
+            x = images_BHWC.reshape(images_BHWC.shape[0], -1)
+        else:
+            x = images_BHWC.mean(axis=(1, 2))
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        for i, units in enumerate(self.dense_units, start=1):
+            x = nn.Dense(units, kernel_init=nn.initializers.he_normal(), name=f'dense{i}', **types)(
+                x
+            )
+            x = ACTIVATIONS[self.activation](x)
+            x = Dropout(self.dropout)(x, train)
+        if not self.dense_units:
+            x = Dropout(self.dropout)(x, train)
+        return nn.Dense(
+            self.num_classes, dtype=self.param_dtype, param_dtype=self.param_dtype, name='logits'
+        )(x)

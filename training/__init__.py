@@ -1,0 +1,1 @@
+"""Training: pure step, state, optimizer, device mapping, checkpoints, writers and the loop."""

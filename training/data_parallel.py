@@ -1,0 +1,120 @@
+"""The only file that names devices: how one step function runs on all of them.
+
+`shard_map` (the default) and `pmap` do the same: the state is replicated, the batch is split over
+the axis `batch`, and the step averages what must agree. `jax.pmap` is here because many people
+know it; since JAX 0.8 it is itself a jitted shard_map. It takes one host's devices only.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from errors import UserError
+from models.layers import BATCH_AXIS
+
+
+class DataParallel:
+    """Maps per-device functions over all devices.
+
+    Args:
+      kind: 'shard_map' or 'pmap'.
+      batch_size: images per step over all devices.
+
+    Raises:
+      UserError: the batch does not divide over the devices.
+    """
+
+    def __init__(self, kind: str, batch_size: int):
+        self.devices = jax.devices()
+        self.count = len(self.devices)
+        if batch_size % self.count:
+            lower = batch_size // self.count * self.count
+            sizes = [str(size) for size in (lower, lower + self.count) if size]
+            raise UserError(
+                f'config.batch_size={batch_size} does not divide over {self.count} devices; '
+                f'the nearest sizes are {" and ".join(sizes)}.'
+            )
+        self._pmap = kind == 'pmap'
+        self._mesh = jax.sharding.Mesh(np.asarray(self.devices), (BATCH_AXIS,))
+
+    @property
+    def platform(self) -> str:
+        """'cpu', 'gpu' or 'tpu'."""
+        return self.devices[0].platform
+
+    def describe(self) -> str:
+        """Returns the devices in words, such as '1 cpu device (x86_64, 2 cores)'."""
+        kind = self.devices[0].device_kind
+        if self.platform == 'cpu':
+            kind = f'{platform.machine()}, {os.cpu_count()} cores'
+        plural = '' if self.count == 1 else 's'
+        return f'{self.count} {self.platform} device{plural} ({kind})'
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what `result.json` says of the devices."""
+        return {
+            'platform': self.platform,
+            'kind': self.devices[0].device_kind,
+            'count': self.count,
+            'cpu_cores': os.cpu_count(),
+            'machine': platform.machine(),
+        }
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts one copy of every array on every device."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+
+    def split(self, batches: Mapping[str, np.ndarray], axis: int) -> dict[str, jax.Array]:
+        """Splits arrays over the devices along `axis`, where the examples of a batch lie."""
+        if self._pmap:
+            return {
+                name: value.reshape(
+                    *value.shape[:axis], self.count, -1, *value.shape[axis + 1 :]
+                )
+                for name, value in batches.items()
+            }
+        spec = PartitionSpec(*[None] * axis, BATCH_AXIS)
+        return jax.device_put(dict(batches), NamedSharding(self._mesh, spec))
+
+    def map_train(self, steps: Callable) -> Any:
+        """Maps `steps(state, resident, batches)`; the state's memory is reused.
+
+        `batches` come from `split(..., axis=1)`; state and metrics are replicated.
+        """
+        if self._pmap:
+            return jax.pmap(
+                steps,
+                BATCH_AXIS,
+                in_axes=(None, None, 1),
+                out_axes=(None, None),
+                donate_argnums=0,
+            )
+        replicated = PartitionSpec()
+        mapped = jax.shard_map(
+            steps,
+            mesh=self._mesh,
+            in_specs=(replicated, replicated, PartitionSpec(None, BATCH_AXIS)),
+            out_specs=(replicated, replicated),
+        )
+        return jax.jit(mapped, donate_argnums=0)
+
+    def map_eval(self, step: Callable) -> Any:
+        """Maps `step(variables, resident, batch)`; `batch` comes from `split(..., axis=0)`."""
+        if self._pmap:
+            return jax.pmap(step, BATCH_AXIS, in_axes=(None, None, 0))
+        replicated, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
+        return jax.jit(
+            jax.shard_map(
+                step, mesh=self._mesh, in_specs=(replicated, replicated, split), out_specs=split
+            )
+        )
+
+    def gather(self, outputs: jax.Array) -> np.ndarray:
+        """Returns what `map_eval` gave as one host array with all examples on axis 0."""
+        array = np.asarray(outputs)
+        return array.reshape(-1, *array.shape[2:]) if self._pmap else array

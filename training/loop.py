@@ -1,0 +1,473 @@
+"""One run from config to run folder: `train_and_evaluate`.
+
+The order within a step is fixed: evaluate, save, fetch the batch, update. Everything a run does
+is a function of its config and the step, so a run that was killed goes on exactly.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import time
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import input_pipeline
+import models
+from configs import default
+from errors import UserError
+from models import summary
+from training import metrics, optimizer, pictures, results
+from training import step as training_step
+from training.checkpoint import UNRATED, Checkpoints
+from training.console import Console
+from training.data_parallel import DataParallel
+from training.interruption import Interruption
+from training.profile import Profile
+from training.run_folder import RunFolder
+from training.writers import TensorBoard
+
+# A dispatch should last about a second at most, since signals wait for it.
+_STEPS_PER_DISPATCH = 50
+
+
+def train_and_evaluate(
+    config: Any,
+    workdir: str | os.PathLike,
+    quiet: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Trains the net of `config`, or goes on with it, and evaluates it.
+
+    Args:
+      config: as from `configs/default.py`.
+      workdir: the run folder; created, continued, or only read where the run has ended.
+      quiet: print the headline and the result alone.
+      started: `time.perf_counter()` at the start of the command; now, where None.
+
+    Returns:
+      What `result.json` of the run folder holds.
+
+    Raises:
+      UserError: something the user can mend, with the remedy.
+    """
+    started = time.perf_counter() if started is None else started
+    default.validate(config)
+    if config.dtype == 'float64' and not jax.config.jax_enable_x64:
+        raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
+    console = Console(quiet)
+    devices = DataParallel(config.parallel, config.batch_size)
+    console.line(
+        f'Leadline  {config.dataset.name} on {devices.describe()}, run folder {workdir}',
+        always=True,
+    )
+    folder = RunFolder(workdir)
+    with folder.claim(config) as result, ExitStack() as stack:
+        if result:
+            console.line('This run has ended before; its result was:', always=True)
+            results.show(console, folder, result)
+            return result
+        if config.debug_nans:
+            stack.enter_context(jax.debug_nans(True))
+        run = _Run(config, folder, devices, console, started)
+        stack.callback(run.close)
+        result = run.to_the_end()
+        results.show(console, folder, result)
+        return result
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the loop knows beside the state; saved with each checkpoint as JSON.
+
+    Attributes:
+      sums: of each metric over the steps since the last evaluation.
+      steps: how many those are.
+      best_step: step of the best evaluation so far; of two equal ones the later; 0 before.
+      best_score: validation accuracy there, or minus the loss on the images set aside for early
+        stopping.
+      seconds: spent by all sessions up to the checkpoint, by part.
+    """
+
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    best_step: int = 0
+    best_score: float = UNRATED
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class _Run:
+    """One run in this process: prepare, train, finish."""
+
+    def __init__(
+        self,
+        config: Any,
+        folder: RunFolder,
+        devices: DataParallel,
+        console: Console,
+        started: float,
+    ):
+        self.config, self.folder, self.devices, self.console = config, folder, devices, console
+        self.started = self.clock = started
+        self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
+        self.pipeline = input_pipeline.load(config)
+        console.data(
+            self.pipeline.class_names, self.pipeline.image_shape, self.pipeline.sizes
+        )
+        self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
+        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
+        automatic = 1 if devices.platform == 'cpu' else _STEPS_PER_DISPATCH
+        self.dispatch_steps = config.steps_per_dispatch or automatic
+        self.recipe = _recipe(config, self.pipeline, self.total_steps, self.steps_per_epoch)
+        self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
+        console.model(summary.grouped(self.layers, at_most=24))
+
+        self.progress = Progress()
+        self.step = 0
+        self.settled_step = 0  # Up to here everything is evaluated and saved.
+        self.diverged_step: int | None = None
+        self.learning_rate = 0.0
+        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.compiled: dict[Any, Any] = {}
+        self.tensorboard: TensorBoard | None = None
+        self.checkpoints = Checkpoints(folder.path / 'checkpoints')
+        self.profile = Profile(config.profile_steps, folder.path)
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self.profile.close()
+        if self.tensorboard:
+            self.tensorboard.close()
+        self.checkpoints.close()
+
+    def to_the_end(self) -> dict[str, Any]:
+        """Trains until the end or an interruption, writes the result and returns it."""
+        self._write_splits()
+        self.resident = self.devices.replicate(self.pipeline.resident())
+        self._spend('start_up')
+        self._prepare_state()
+        status = 'finished'
+        if self.step < self.total_steps and not self._patience_is_over():
+            self._announce()
+            with self.console.training(self.step, self.total_steps), Interruption() as signals:
+                status = self._train(signals)
+        if status == 'finished' and self._patience_is_over():
+            status = 'early_stopped'
+        return self._interrupt() if status == 'interrupted' else self._finish(status)
+
+    # Preparing.
+
+    def _write_splits(self) -> None:
+        splits = {split: self.pipeline.hashes_of(split) for split in self.pipeline.members}
+        seed = self.config.dataset.split_seed
+        self.folder.write_json(
+            'splits.json', {'dataset': self.pipeline.name, 'split_seed': seed, **splits}
+        )
+
+    def _prepare_state(self) -> None:
+        init = functools.partial(
+            training_step.init_state, self.recipe, self.pipeline.image_shape
+        )
+        # Random numbers in many shapes compile slowly and run once: level 0 compiles several
+        # times faster on CPU.
+        options = {'xla_backend_optimization_level': 0} if self.devices.platform == 'cpu' else {}
+        state = jax.jit(init).lower().compile(compiler_options=options)()
+        self.restored_step = self.checkpoints.latest_step
+        if self.restored_step is not None:
+            state, saved = self.checkpoints.restore(state, self.restored_step)
+            self.progress = Progress(**saved)
+            self.step = self.settled_step = self.restored_step
+            self.console.line(f'Going on from step {self.step} of {self.total_steps}.', always=True)
+        self.folder.cut_metrics(self.step)
+        self.state = self.devices.replicate(state)
+        self._spend('compile')
+
+    def _announce(self) -> None:
+        memory = self._compiled_train(self._dispatch_length()).memory_analysis()
+        used = '' if memory is None else (
+            f'; a step takes {(memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20:,.0f}'
+            ' MiB of memory'
+        )
+        config, weights = self.config, 'moving average of' if self.config.ema_decay else 'last'
+        self.console.line(
+            f'Model     {config.model.family}: {sum(r.parameters for r in self.layers):,} '
+            f'parameters, {sum(r.flops for r in self.layers):,} FLOPs per image{used}\n'
+            f'Plan      {config.epochs:g} epochs: {self.total_steps:,} steps of '
+            f'{config.batch_size} images, evaluated every {self.evaluation_steps:,} with the '
+            f'{weights} weights'
+        )
+
+    # Training.
+
+    def _train(self, signals: Interruption) -> str:
+        """Runs to the end and returns why it ended: a status of `result.json`."""
+        self.clock = time.perf_counter()
+        while True:
+            if self._evaluation_is_due() or signals.received:
+                self._read_metrics()
+            if self.diverged_step:
+                self._spend('train')
+                return 'diverged'
+            if self._evaluation_is_due():
+                self._evaluate_and_save()
+            if self.step == self.total_steps or self._patience_is_over():
+                return 'finished'
+            if signals.received:
+                self._spend('train')
+                return 'interrupted'
+            self._dispatch()
+            self.profile.after_dispatch(self.step, self.state)
+            self.console.advance(self.step)
+
+    def _evaluation_is_due(self) -> bool:
+        at_boundary = self.step % self.evaluation_steps == 0 or self.step == self.total_steps
+        return at_boundary and self.step > self.settled_step
+
+    def _dispatch_length(self) -> int:
+        """Steps until the next boundary, which follows from the step alone."""
+        since_evaluation = self.step % self.evaluation_steps
+        return min(
+            self.dispatch_steps - since_evaluation % self.dispatch_steps,
+            self.evaluation_steps - since_evaluation,
+            self.total_steps - self.step,
+        )
+
+    def _dispatch(self) -> None:
+        count = self._dispatch_length()
+        train_step = self._compiled_train(count)
+        self.state, values = train_step(self.state, self.resident, self._batches(count))
+        self._read_metrics()  # Those of the dispatch before, while this one runs.
+        self.pending = (self.step, values)
+        self.step += count
+        if self.tensorboard is None:
+            jax.block_until_ready(values)
+            self.seconds['first_step'] = time.perf_counter() - self.started
+            self._open_tensorboard()
+
+    def _batches(self, count: int) -> dict[str, jax.Array]:
+        plans = [self.pipeline.train_batch(self.step + i) for i in range(count)]
+        stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
+        return self.devices.split(stacked, axis=1)
+
+    def _compiled_train(self, count: int) -> Any:
+        steps = functools.partial(training_step.train_steps, self.recipe)
+        return self._compile(
+            count, self.devices.map_train(steps), self.state, self.resident, self._batches(count)
+        )
+
+    def _compile(self, key: Any, mapped: Any, *arguments: Any) -> Any:
+        """Compiles once per key, so that memory is known and compilation has its own clock."""
+        if key not in self.compiled:
+            begun = time.perf_counter()
+            self.compiled[key] = mapped.lower(*arguments).compile()
+            seconds = time.perf_counter() - begun
+            self.seconds['compile'] += seconds
+            self.clock += seconds
+        return self.compiled[key]
+
+    def _read_metrics(self) -> None:
+        """Adds up the metrics of the dispatch before and looks for divergence."""
+        if self.pending is None:
+            return
+        first, arrays = self.pending
+        self.pending = None
+        values = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
+        finite = np.isfinite(values['loss']) & np.isfinite(values['gradient_norm'])
+        if not finite.all():
+            self.diverged_step = first + int(np.argmin(finite)) + 1
+            return
+        for name, per_step in values.items():
+            for value in per_step.tolist():
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+        self.progress.steps += len(finite)
+        self.learning_rate = float(values['learning_rate'][-1])
+
+    def _spend(self, part: str) -> float:
+        """Books the seconds since the last call on a part, and returns them."""
+        now = time.perf_counter()
+        seconds, self.clock = now - self.clock, now
+        self.seconds[part] += seconds
+        return seconds
+
+    def _all_seconds(self) -> dict[str, float]:
+        """Returns the seconds of all sessions; `first_step` is that of the last one."""
+        session = self.seconds | {'total': time.perf_counter() - self.started}
+        earlier = {k: v for k, v in self.progress.seconds.items() if k != 'first_step'}
+        return {'first_step': 0.0} | {k: v + earlier.get(k, 0.0) for k, v in session.items()}
+
+    # Evaluation.
+
+    def _logits(self, split: str) -> np.ndarray:
+        """Computes the logits [N, classes] of every example of a split, in stored order."""
+        step = self.devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
+        variables, outputs = self.state.reported(), []
+        for plan, real in self.pipeline.eval_batches(split):
+            arguments = (variables, self.resident, self.devices.split(plan, axis=0))
+            outputs.append((self._compile('evaluate', step, *arguments)(*arguments), real))
+        return np.concatenate([self.devices.gather(logits)[:real] for logits, real in outputs])
+
+    def _evaluate(self, split: str) -> dict[str, Any]:
+        return metrics.evaluate(self._logits(split), self.pipeline.labels_of(split))
+
+    def _evaluate_and_save(self) -> None:
+        images = (self.step - self.settled_step) * self.config.batch_size
+        images_per_second = images / self._spend('train')
+        judges = [split for split in ('stopping', 'validation') if split in self.pipeline.members]
+        judged = {split: self._evaluate(split) for split in judges}
+        means = {name: total / self.progress.steps for name, total in self.progress.sums.items()}
+        line: dict[str, Any] = {
+            'step': self.step,
+            'epoch': self.step / self.steps_per_epoch,
+            'train_loss': means['loss'],
+            'train_accuracy': means['accuracy'],
+        }
+        for split, figures in judged.items():
+            line |= {f'{split}_loss': figures['loss'], f'{split}_accuracy': figures['accuracy']}
+        line |= {
+            'learning_rate': self.learning_rate,
+            'gradient_norm': means['gradient_norm'],
+            'images_per_second': images_per_second,
+        }
+        self.folder.append_metrics(line)
+        if self.tensorboard:
+            self.tensorboard.scalars(self.step, line)
+        stopping = judged.get('stopping')
+        score = -stopping['loss'] if stopping else judged['validation']['accuracy']
+        if score >= self.progress.best_score:
+            self.progress.best_step, self.progress.best_score = self.step, score
+        self.progress.sums, self.progress.steps = {}, 0
+        self._save(score)
+        self.console.evaluation(line, self.total_steps, self.config.batch_size)
+        self._spend('evaluate')
+
+    def _save(self, score: float) -> None:
+        progress = dataclasses.replace(self.progress, seconds=self._all_seconds())
+        rated = score if math.isfinite(score) else UNRATED
+        self.checkpoints.save(self.step, self.state, dataclasses.asdict(progress), rated)
+        self.settled_step = self.step
+
+    def _patience_is_over(self) -> bool:
+        patience = self.config.early_stopping.patience_epochs
+        waited = self.step - self.progress.best_step
+        return bool(patience) and self.step > 0 and waited >= patience * self.steps_per_epoch
+
+    # TensorBoard.
+
+    def _open_tensorboard(self) -> None:
+        """Opens the event file; a run that goes on has its texts and pictures already."""
+        self.tensorboard = TensorBoard(self.folder.path, self.restored_step)
+        if self.restored_step is not None:
+            return
+        fields = default.flatten(self.config)
+        self.tensorboard.hparams(fields)
+        config = _markdown(('field', 'value'), fields.items())
+        rows = [dataclasses.astuple(layer) for layer in self.layers]
+        model = _markdown(('layer', 'output', 'parameters', 'FLOPs', 'receptive field'), rows)
+        self.tensorboard.texts(0, {'config': config, 'model': model})
+        self.tensorboard.image(0, 'training_images', self._training_sheet)
+
+    def _training_sheet(self) -> np.ndarray:
+        """Draws the first images of training as the net sees them, augmented."""
+        index = self.pipeline.train_batch(0)['index'][:64]
+        chosen = np.arange(len(index), dtype=np.int32)
+        images_NHWC = training_step.training_images(
+            self.recipe,
+            {'image': jnp.asarray(self.pipeline.images_NHWC[index])},
+            {'index': chosen, 'position': chosen},
+            jnp.zeros((), jnp.int32),
+        )
+        offset, scale = map(np.asarray, self.recipe.normalization)
+        levels = np.asarray(images_NHWC, np.float64) * scale + offset
+        return pictures.contact_sheet(np.round(levels).clip(0, 255).astype(np.uint8))
+
+    # The end.
+
+    def _interrupt(self) -> dict[str, Any]:
+        if self.step > self.settled_step:
+            self._save(UNRATED)
+        self.checkpoints.wait()
+        return self._write_result('interrupted', {})
+
+    def _finish(self, status: str) -> dict[str, Any]:
+        """Judges the reported weights, reads the test split, and writes the result."""
+        self.checkpoints.wait()
+        if status == 'diverged':
+            return self._write_result(status, {})
+        if status == 'early_stopped':
+            best, _ = self.checkpoints.restore(self.state, self.progress.best_step)
+            self.state = self.devices.replicate(best)
+        judged, arrays = {}, {}
+        for split in ('validation', 'test'):
+            logits, labels = self._logits(split), self.pipeline.labels_of(split)
+            judged[split] = metrics.evaluate(logits, labels)
+            arrays[f'{split}_hash'] = np.asarray(self.pipeline.hashes_of(split))
+            arrays |= {f'{split}_label': labels, f'{split}_logits': logits}
+        self.folder.write_arrays('predictions.npz', arrays)
+        if self.tensorboard:
+            draw = functools.partial(
+                pictures.confusion_matrix,
+                arrays['validation_logits'],
+                arrays['validation_label'],
+                self.pipeline.class_names,
+            )
+            self.tensorboard.image(self.step, 'confusion_matrix/validation', draw)
+        self._spend('evaluate')
+        return self._write_result(status, judged)
+
+    def _write_result(self, status: str, judged: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        if self.tensorboard and (missing := self.tensorboard.close()):
+            self.console.line(f'Note: {missing}.', always=True)
+        stopped_early = status == 'early_stopped'
+        outcome = {
+            'status': status,
+            'test': judged.get('test', metrics.NONE),
+            'validation': judged.get('validation', metrics.NONE),
+            'best_step': self.progress.best_step or None,
+            'last_step': self.step,
+            'reported_step': self.progress.best_step if stopped_early else self.step,
+            'reported_weights': 'moving average' if self.config.ema_decay else 'raw',
+            'diverged_step': self.diverged_step,
+            'saved_step': self.checkpoints.latest_step,
+            'parameters': sum(layer.parameters for layer in self.layers),
+            'flops_per_example': sum(layer.flops for layer in self.layers),
+            'seconds': self._all_seconds(),
+            **results.provenance(self.config, self.devices.facts()),
+        }
+        self.folder.write_json('result.json', outcome)
+        return self.folder.read_json('result.json')
+
+
+def _recipe(
+    config: Any, pipeline: input_pipeline.Pipeline, total_steps: int, steps_per_epoch: float
+) -> training_step.Recipe:
+    model = models.build(
+        config.model.to_dict(),
+        len(pipeline.class_names),
+        config.dtype,
+        config.scale.width,
+        config.scale.depth,
+    )
+    transformation, schedule = optimizer.build(config.optimizer, total_steps, steps_per_epoch)
+    return training_step.Recipe(
+        model,
+        transformation,
+        schedule,
+        pipeline.normalization,
+        config.augment.shift_pixels,
+        config.augment.flip,
+        config.label_smoothing,
+        config.ema_decay,
+        config.seed,
+        jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
+    )
+
+
+def _markdown(headings: Collection[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [headings, ['---' for _ in headings], *rows]
+    return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)

@@ -1,0 +1,60 @@
+"""Learning-rate schedules and optimizers: two tables over optax."""
+
+from typing import Any
+
+import jax
+import optax
+
+
+def _cosine(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """SGDR without restarts (Loshchilov and Hutter 2017, equation 5), after linear warmup."""
+    decay = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup_steps))
+    return _with_warmup(decay, peak, warmup_steps)
+
+
+def _constant(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    return _with_warmup(optax.constant_schedule(peak), peak, warmup_steps)
+
+
+def _with_warmup(after: optax.Schedule, peak: float, warmup_steps: int) -> optax.Schedule:
+    if not warmup_steps:
+        return after
+    # From peak / warmup rather than 0, so that no step is wasted at a rate of 0.
+    warmup = optax.linear_schedule(peak / warmup_steps, peak, max(1, warmup_steps - 1))
+    return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def _sgd(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """Nesterov momentum 0.9 with L2 added to the gradient, as in He et al. 2016."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=_kernels),
+        optax.sgd(schedule, momentum=0.9, nesterov=True),
+    )
+
+
+def _adamw(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); decay times the rate."""
+    return optax.adamw(schedule, weight_decay=weight_decay, mask=_kernels)
+
+
+SCHEDULES = {'cosine': _cosine, 'constant': _constant}
+OPTIMIZERS = {'sgd': _sgd, 'adamw': _adamw}
+
+
+def _kernels(params: Any) -> Any:
+    """True for kernels, False for biases and norm parameters, which are vectors."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def build(
+    optimizer: Any, total_steps: int, steps_per_epoch: float
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Makes the optimizer and its schedule from `config.optimizer`."""
+    warmup_steps = min(round(optimizer.warmup_epochs * steps_per_epoch), total_steps)
+    schedule = SCHEDULES[optimizer.schedule](optimizer.learning_rate, warmup_steps, total_steps)
+    transformation = OPTIMIZERS[optimizer.name](schedule, optimizer.weight_decay)
+    if optimizer.clip_norm:
+        transformation = optax.chain(
+            optax.clip_by_global_norm(optimizer.clip_norm), transformation
+        )
+    return transformation, schedule

@@ -1,0 +1,83 @@
+"""What a run came to: where its figures come from, and the table at the end."""
+
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+from training import run_folder
+from training.console import Console, percent
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+def provenance(config: Any, device: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the figures of a run depend on: config, software, device, revision."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        'config_hash': run_folder.config_hash(config),
+        'dataset': config.dataset.name,
+        'versions': {'python': platform.python_version(), **versions},
+        'device': device,
+        'git_revision': _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """Returns the commit of this code, '-dirty' where it was changed; None without git."""
+    command = ['git', 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*']
+    here = pathlib.Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any]) -> None:
+    """Prints the result of a run and where to look next."""
+    status, last = result['status'], result['last_step']
+    if status == 'interrupted':
+        console.line(
+            f'Interrupted: step {last} is saved in {folder.path}. '
+            'The same command goes on from there.',
+            always=True,
+        )
+        return
+    if status == 'diverged':
+        saved = result['saved_step']
+        kept = f'the checkpoint of step {saved} is kept' if saved else 'no checkpoint was written'
+        console.line(
+            f'Diverged: the loss or its gradient was no number at step {result["diverged_step"]}; '
+            f'{kept}. Try a smaller --config.optimizer.learning_rate, or '
+            '--config.optimizer.clip_norm=1.',
+            always=True,
+        )
+        return
+    console.table(
+        ['split', 'images', 'loss', 'accuracy', 'balanced accuracy'],
+        [
+            [
+                split,
+                f'{figures["examples"]:,}',
+                f'{figures["loss"]:.4f}',
+                percent(figures['accuracy']),
+                percent(figures['balanced_accuracy']),
+            ]
+            for split, figures in ((s, result[s]) for s in ('validation', 'test'))
+        ],
+    )
+    seconds = result['seconds']
+    console.line(
+        f'{status.replace("_", " ").capitalize()} at step {last}; the figures are those of step '
+        f'{result["reported_step"]} ({result["reported_weights"]} weights). '
+        f'{seconds["total"]:.0f} s, of which {seconds["train"]:.0f} s training and '
+        f'{seconds["compile"]:.0f} s compiling.',
+        always=True,
+    )
+    console.line(
+        f'Everything is in {folder.path}; curves and pictures: '
+        f'tensorboard --logdir {folder.path.parent}',
+        always=True,
+    )

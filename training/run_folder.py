@@ -1,0 +1,153 @@
+"""The run folder: the contract between commands. Everything in it is written atomically.
+
+    config.json  metrics.jsonl  splits.json  predictions.npz  result.json
+    checkpoints/ and TensorBoard's event files
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import filelock
+import numpy as np
+
+from configs import default
+from errors import UserError
+
+FINAL = ('finished', 'early_stopped', 'diverged')
+
+
+def default_workdir(config_argument: str, overrides: Mapping[str, Any]) -> pathlib.Path:
+    """Returns `runs/<config>-<dataset>[-<overrides>]`, safe as a path.
+
+    Args:
+      config_argument: value of `--config`, such as `configs/resnet_small.py:fashion_mnist`.
+      overrides: dotted fields given on the command line.
+    """
+    file, _, dataset = config_argument.partition(':')
+    changed = [f'{name}={value}' for name, value in sorted(overrides.items())]
+    # A pure function of the names, so that the same command finds its folder again.
+    name = '-'.join([pathlib.Path(file).stem, dataset or 'digits', *changed])
+    safe = re.sub(r'[^A-Za-z0-9._=-]+', '_', name)
+    if safe != name or len(safe) > 120:
+        safe = f'{safe[:110]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}'
+    return pathlib.Path('runs') / safe
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+      path: created by `claim` where it does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+
+    @contextlib.contextmanager
+    def claim(self, config: Any) -> Iterator[dict[str, Any] | None]:
+        """Holds the folder for this process; gives the result of a run that has ended, or None.
+
+        Raises:
+          UserError: another process holds it, or it belongs to a run of another config.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / '.lock')
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UserError(
+                f'Another process is training in {self.path}: wait for it, or choose another '
+                '--workdir.'
+            ) from None
+        try:
+            self._check_config(config)
+            result = self.read_json('result.json')
+            yield result if result and result['status'] in FINAL else None
+        finally:
+            lock.release()
+
+    def _check_config(self, config: Any) -> None:
+        there = self.read_json('config.json')
+        if there is None:
+            if any(not p.name.startswith('.') for p in self.path.iterdir()):
+                raise UserError(
+                    f'{self.path} holds files that are not of a run of Leadline: choose another '
+                    '--workdir.'
+                )
+            self.write_json('config.json', config.to_dict())
+            return
+        old, new = default.flatten(there), default.flatten(config)
+        differing = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
+        if differing:
+            changes = ', '.join(f'{n} ({old.get(n)!r} there)' for n in differing[:6])
+            more = f' and {len(differing) - 6} more' if len(differing) > 6 else ''
+            raise UserError(
+                f'{self.path} holds a run of another config; it differs in {changes}{more}. '
+                'Choose another --workdir, or delete that folder.'
+            )
+
+    def read_json(self, name: str) -> Any:
+        """Returns the content of a JSON file of the folder, or None where there is none."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise UserError(f'{self.path / name} is damaged ({error}): delete it.') from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file, replacing it at once; figures that are not finite become null."""
+        self._replace(name, (json.dumps(_finite(value), indent=1) + '\n').encode())
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes an npz file, replacing it at once."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        self._replace(name, buffer.getvalue())
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Adds one evaluation to `metrics.jsonl`."""
+        with (self.path / 'metrics.jsonl').open('a') as file:
+            file.write(json.dumps(_finite(dict(line))) + '\n')
+
+    def cut_metrics(self, step: int) -> None:
+        """Removes the lines behind `step`, and one that a kill left half written."""
+        try:
+            text = (self.path / 'metrics.jsonl').read_text()
+        except FileNotFoundError:
+            return
+        complete = [line for line in text.splitlines(keepends=True) if line.endswith('}\n')]
+        kept = [line for line in complete if json.loads(line)['step'] <= step]
+        self._replace('metrics.jsonl', ''.join(kept).encode())
+
+    def _replace(self, name: str, content: bytes) -> None:
+        temporary = self.path / f'.{name}.tmp'
+        with temporary.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path / name)
+
+
+def config_hash(config: Any) -> str:
+    """Returns 16 hexadecimal digits that follow every field of the config."""
+    text = json.dumps(config.to_dict(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,99 @@
+"""TensorBoard through CLU, on a thread of its own so that nobody waits for TensorFlow's import."""
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+
+class TensorBoard:
+    """Writes event files into a run folder.
+
+    Args:
+      folder: where the event files go.
+      restored_step: events behind it, of a run that was killed, are removed first, so that
+        TensorBoard shows each step once; None removes all.
+    """
+
+    def __init__(self, folder: pathlib.Path, restored_step: int | None):
+        self._writer: Any = None
+        self._closed = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix='tensorboard')
+        self._jobs: list[Future] = [self._pool.submit(self._open, folder, restored_step)]
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers of one evaluation; `train_loss` becomes the tag `train/loss`."""
+        tags = {_tag(name): value for name, value in values.items()}
+        self._submit(lambda: self._writer.write_scalars(step, tags))
+
+    def texts(self, step: int, values: Mapping[str, str]) -> None:
+        """Writes Markdown texts."""
+        self._submit(lambda: self._writer.write_texts(step, values))
+
+    def image(self, step: int, tag: str, draw: Callable[[], np.ndarray]) -> None:
+        """Writes the picture uint8 [H, W, 3] that `draw` gives; it is called on the thread."""
+        self._submit(lambda: self._writer.write_images(step, {tag: draw()[None]}))
+
+    def hparams(self, values: Mapping[str, Any]) -> None:
+        """Writes the hyperparameters, for the HParams tab."""
+        simple = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in values.items()
+        }
+        self._submit(lambda: self._writer.write_hparams(simple))
+
+    def close(self) -> str:
+        """Waits until all is on disk; returns why there are no event files, or ''.
+
+        May be called again. Raises what went wrong in writing, such as OSError.
+        """
+        if self._closed:
+            return ''
+        self._closed = True
+        self._submit(lambda: self._writer.close())
+        self._pool.shutdown()
+        for job in self._jobs:
+            try:
+                job.result()
+            except ImportError as error:
+                return f'{error}: no TensorBoard events; metrics.jsonl holds the same figures'
+        return ''
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        self._jobs.append(self._pool.submit(job))
+
+    def _open(self, folder: pathlib.Path, restored_step: int | None) -> None:
+        # TensorFlow prints notices about itself as it is imported; nothing here needs oneDNN.
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+        os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+        from clu import metric_writers
+
+        _remove_events_behind(folder, restored_step)
+        self._writer = metric_writers.SummaryWriter(str(folder))
+
+
+def _tag(name: str) -> str:
+    group, _, rest = name.partition('_')
+    return f'{group}/{rest}' if group in ('train', 'validation', 'stopping') else name
+
+
+def _remove_events_behind(folder: pathlib.Path, step: int | None) -> None:
+    import tensorflow as tf
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for path in sorted(folder.glob('events.out.tfevents.*')):
+        if step is None:
+            path.unlink()
+            continue
+        temporary = path.with_name(f'.{path.name}.tmp')
+        with tf.io.TFRecordWriter(str(temporary)) as kept:
+            try:
+                for record in tf.data.TFRecordDataset(str(path)):
+                    if Event.FromString(record.numpy()).step <= step:
+                        kept.write(record.numpy())
+            except tf.errors.DataLossError:
+                pass  # The kill cut the last record short.
+        temporary.replace(path)
