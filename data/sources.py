@@ -144,14 +144,14 @@ def _has_network() -> bool:
 
 
 def _supervised_keys(tfds: Any, builder: Any, name: str) -> tuple[str, str]:
-    features, keys = builder.info.features, builder.info.supervised_keys
+    features, keys = dict(builder.info.features), builder.info.supervised_keys
     if (
         not keys
         or len(keys) != 2
         or not isinstance(features.get(keys[0]), tfds.features.Image)
         or not isinstance(features.get(keys[1]), tfds.features.ClassLabel)
     ):
-        raise UserError(f'{name} is no image-classification set: it gives {dict(features)}.')
+        raise UserError(f'{name} is no image-classification set: it gives {features}.')
     return keys
 
 
