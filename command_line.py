@@ -108,9 +108,7 @@ def _check_field(name: str, fields: Mapping[str, Any]) -> None:
     if inside:
         raise UserError(f'config.{name} is a group: set one of its fields, {", ".join(inside)}.')
     if name not in fields:
-        elsewhere = [
-            family for family in FAMILIES if name in default.described(family)
-        ]
+        elsewhere = [family for family in FAMILIES if name in default.described(family)]
         hint = f' It belongs to the family {elsewhere[0]}.' if elsewhere else ''
         raise UserError(
             f'config.{name} is no field of this config.{hint or did_you_mean(name, fields)}'

@@ -1,9 +1,10 @@
 """The only door to data: `config.dataset` in, device-resident arrays and index plans out.
 
-    pipeline = load(config)
-    pipeline.resident()           -> all images and labels, to put on the device once
-    pipeline.train_batch(step)    -> the examples of a step: a function of (seed, step)
-    pipeline.eval_batches(split)  -> every example of a split once, the last batch padded
+`load(config)` gives a `Pipeline` with three doors:
+
+- `resident()`: all images and labels, to put on the device once.
+- `train_batch(step)`: the examples of a step, a function of (seed, step).
+- `eval_batches(split)`: every example of a split once, the last batch padded.
 """
 
 import dataclasses

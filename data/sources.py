@@ -184,7 +184,7 @@ def _examples(tfds: Any, builder: Any, split: str, image_key: str) -> Iterable[d
 def _decode(encoded: bytes, name: str, image_size: int) -> np.ndarray:
     """Decodes one image to uint8 [H, W, C] with 1 or 3 channels, resized where asked."""
     try:
-        picture = Image.open(io.BytesIO(encoded))
+        picture: Image.Image = Image.open(io.BytesIO(encoded))
         if picture.mode not in ('L', 'RGB'):
             picture = picture.convert('RGB')
         image = np.asarray(picture)
@@ -195,9 +195,10 @@ def _decode(encoded: bytes, name: str, image_size: int) -> np.ndarray:
 
 
 def _resize(image_HWC: np.ndarray, size: int) -> np.ndarray:
+    """Resizes to a square with anti-aliasing; the aspect ratio is not kept."""
     squeezed = image_HWC[..., 0] if image_HWC.shape[2] == 1 else image_HWC
-    resized = np.asarray(Image.fromarray(squeezed).resize((size, size), Image.Resampling.BOX
-        if size < min(image_HWC.shape[:2]) else Image.Resampling.BILINEAR))
+    picture = Image.fromarray(squeezed).resize((size, size), Image.Resampling.BILINEAR)
+    resized = np.asarray(picture)
     return resized[..., None] if resized.ndim == 2 else resized
 
 

@@ -48,8 +48,7 @@ def content_hashes(images_NHWC: np.ndarray) -> list[str]:
     """Returns 16 hexadecimal digits for each image that follow its pixels and shape alone."""
     shape = np.asarray(images_NHWC.shape[1:], np.int64).tobytes()
     return [
-        hashlib.blake2b(shape + image.tobytes(), digest_size=8).hexdigest()
-        for image in images_NHWC
+        hashlib.blake2b(shape + image.tobytes(), digest_size=8).hexdigest() for image in images_NHWC
     ]
 
 

@@ -1,6 +1,7 @@
 """How a config field states its default, its meaning and its possible values."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,8 @@ def options(module_class: type) -> dict[str, dataclasses.Field]:
 
 def problem(value: Any, described: dataclasses.Field) -> str:
     """Returns what is wrong with `value` for this field ('must be ...'), or '' if nothing is."""
-    limits, kind = described.metadata, type(described.default)
+    default: Any = described.default
+    limits, kind = described.metadata, type(default)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -58,7 +60,7 @@ def problem(value: Any, described: dataclasses.Field) -> str:
     if limits['choices'] and value not in limits['choices']:
         return f'must be one of {", ".join(limits["choices"])}'
     if kind is tuple:
-        shortest = 1 if described.default else 0
+        shortest = 1 if default else 0
         if not shortest <= len(value) <= limits['longest']:
             return f'must hold {shortest} to {limits["longest"]} whole numbers, such as "(1, 2)"'
         if not all(type(v) is int for v in value):
@@ -70,8 +72,8 @@ def problem(value: Any, described: dataclasses.Field) -> str:
 
 
 def _outside(number: Any, limits: Any) -> str:
-    if isinstance(number, float) and number != number:
-        return 'must be a number'
+    if isinstance(number, float) and not math.isfinite(number):
+        return 'must be a finite number'
     if limits['at_least'] is not None and number < limits['at_least']:
         return f'must be at least {limits["at_least"]}'
     if limits['at_most'] is not None and number > limits['at_most']:

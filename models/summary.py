@@ -63,8 +63,7 @@ def summarize(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
             continue
         on_path = 'shortcut' not in module.path
         if isinstance(module, (nn.Conv, layers.Pool)) and on_path:
-            kernel = module.window if isinstance(module, layers.Pool) else module.kernel_size[0]
-            field += (kernel - 1) * jump
+            field += (_window(module) - 1) * jump
             jump *= max(1, round(input_shape[1] / output_shape[1]))
         rows.append(
             Layer(
@@ -104,9 +103,16 @@ def _count(params, path: tuple[str, ...]) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
+def _window(module: nn.Module) -> int:
+    if isinstance(module, nn.Conv):
+        size = module.kernel_size
+        return size if isinstance(size, int) else size[0]
+    return module.window if isinstance(module, layers.Pool) else 1
+
+
 def _flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
     if isinstance(module, nn.Conv):
-        fan_in = math.prod(module.kernel_size) * input_shape[-1] // module.feature_group_count
+        fan_in = _window(module) ** 2 * input_shape[-1] // module.feature_group_count
         return 2 * math.prod(output_shape) * fan_in
     if isinstance(module, nn.Dense):
         return 2 * math.prod(output_shape) * input_shape[-1]

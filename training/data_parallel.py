@@ -69,13 +69,11 @@ class DataParallel:
         """Puts one copy of every array on every device."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
-    def split(self, batches: Mapping[str, np.ndarray], axis: int) -> dict[str, jax.Array]:
+    def split(self, batches: Mapping[str, np.ndarray], axis: int) -> dict[str, Any]:
         """Splits arrays over the devices along `axis`, where the examples of a batch lie."""
         if self._pmap:
             return {
-                name: value.reshape(
-                    *value.shape[:axis], self.count, -1, *value.shape[axis + 1 :]
-                )
+                name: value.reshape(*value.shape[:axis], self.count, -1, *value.shape[axis + 1 :])
                 for name, value in batches.items()
             }
         spec = PartitionSpec(*[None] * axis, BATCH_AXIS)

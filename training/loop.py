@@ -58,7 +58,7 @@ def train_and_evaluate(
     """
     started = time.perf_counter() if started is None else started
     default.validate(config)
-    if config.dtype == 'float64' and not jax.config.jax_enable_x64:
+    if config.dtype == 'float64' and not jax.config.read('jax_enable_x64'):
         raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
     console = Console(quiet)
     devices = DataParallel(config.parallel, config.batch_size)
@@ -116,9 +116,7 @@ class _Run:
         self.started = self.clock = started
         self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
         self.pipeline = input_pipeline.load(config)
-        console.data(
-            self.pipeline.class_names, self.pipeline.image_shape, self.pipeline.sizes
-        )
+        console.data(self.pipeline.class_names, self.pipeline.image_shape, self.pipeline.sizes)
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
@@ -171,12 +169,11 @@ class _Run:
         )
 
     def _prepare_state(self) -> None:
-        init = functools.partial(
-            training_step.init_state, self.recipe, self.pipeline.image_shape
-        )
+        init = functools.partial(training_step.init_state, self.recipe, self.pipeline.image_shape)
         # Random numbers in many shapes compile slowly and run once: level 0 compiles several
         # times faster on CPU.
-        options = {'xla_backend_optimization_level': 0} if self.devices.platform == 'cpu' else {}
+        quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
+        options = quick if self.devices.platform == 'cpu' else {}
         state = jax.jit(init).lower().compile(compiler_options=options)()
         self.restored_step = self.checkpoints.latest_step
         if self.restored_step is not None:
@@ -190,10 +187,10 @@ class _Run:
 
     def _announce(self) -> None:
         memory = self._compiled_train(self._dispatch_length()).memory_analysis()
-        used = '' if memory is None else (
-            f'; a step takes {(memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20:,.0f}'
-            ' MiB of memory'
-        )
+        used = ''
+        if memory is not None:
+            mebibytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
+            used = f'; a step takes {mebibytes:,.0f} MiB of memory'
         config, weights = self.config, 'moving average of' if self.config.ema_decay else 'last'
         self.console.line(
             f'Model     {config.model.family}: {sum(r.parameters for r in self.layers):,} '
@@ -375,7 +372,7 @@ class _Run:
     def _training_sheet(self) -> np.ndarray:
         """Draws the first images of training as the net sees them, augmented."""
         index = self.pipeline.train_batch(0)['index'][:64]
-        chosen = np.arange(len(index), dtype=np.int32)
+        chosen = jnp.arange(len(index))
         images_NHWC = training_step.training_images(
             self.recipe,
             {'image': jnp.asarray(self.pipeline.images_NHWC[index])},

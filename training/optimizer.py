@@ -54,7 +54,5 @@ def build(
     schedule = SCHEDULES[optimizer.schedule](optimizer.learning_rate, warmup_steps, total_steps)
     transformation = OPTIMIZERS[optimizer.name](schedule, optimizer.weight_decay)
     if optimizer.clip_norm:
-        transformation = optax.chain(
-            optax.clip_by_global_norm(optimizer.clip_norm), transformation
-        )
+        transformation = optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), transformation)
     return transformation, schedule

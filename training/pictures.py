@@ -16,7 +16,7 @@ def contact_sheet(images_NHWC: np.ndarray, columns: int = 8, min_side: int = 32)
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray, class_names: list[str]) -> np.ndarray:
-    """Draws counts of (true, predicted) as uint8 [H, W, 3]; colours are shares of the true class."""
+    """Draws counts of (true, predicted) as uint8 [H, W, 3], coloured by the share of the class."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from sklearn import metrics

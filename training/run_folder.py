@@ -1,7 +1,7 @@
 """The run folder: the contract between commands. Everything in it is written atomically.
 
-    config.json  metrics.jsonl  splits.json  predictions.npz  result.json
-    checkpoints/ and TensorBoard's event files
+It holds config.json, metrics.jsonl, splits.json, predictions.npz, result.json, checkpoints/ and
+TensorBoard's event files; README.md says what is in each.
 """
 
 import contextlib

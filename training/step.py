@@ -177,7 +177,8 @@ def eval_step(
     images_BHWC = preprocess.normalize(
         resident['image'][batch['index']], recipe.normalization, recipe.dtype
     )
-    return recipe.model.apply(variables, images_BHWC, train=False)
+    logits: Any = recipe.model.apply(variables, images_BHWC, train=False)
+    return logits
 
 
 def _step_key(recipe: Recipe, stream: str, step: jax.Array) -> jax.Array:
@@ -188,8 +189,8 @@ def _step_key(recipe: Recipe, stream: str, step: jax.Array) -> jax.Array:
 def _average(recipe: Recipe, state: State, new: Any) -> Any:
     if not recipe.ema_decay:
         return None
-    # The ramp keeps the first, random weights out of short runs (as tf.train.ExponentialMovingAverage
-    # does with num_updates).
+    # The ramp keeps the first, random weights out of short runs, as num_updates does in
+    # tf.train.ExponentialMovingAverage.
     steps = state.step.astype(recipe.dtype)
     decay = jnp.minimum(recipe.ema_decay, (1 + steps) / (10 + steps))
     return optax.incremental_update(new, state.average, 1 - decay)
