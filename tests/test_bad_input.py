@@ -1,0 +1,71 @@
+"""Mistakes of users: one line that names the thing and the remedy, a status, no traceback."""
+
+import pytest
+from conftest import train
+
+from configs import default, resnet_small
+from errors import UserError
+
+GOOD = '--config=configs/resnet_small.py'
+
+COMMANDS = [
+    ([], '--config is missing'),
+    (['--config=configs/resnet_smal.py'], "Did you mean 'configs/resnet_small.py'"),
+    ([f'{GOOD}:fashion_minst'], "Did you mean 'fashion_mnist'"),
+    ([f'{GOOD}:'], 'No data set after the colon'),
+    ([GOOD, '--config.modle.width=8'], "Did you mean 'model.width'"),
+    ([GOOD, '--config.model.widht=8'], "Did you mean 'model.width'"),
+    ([GOOD, '--config.optimizer=sgd'], 'config.optimizer is a group'),
+    ([GOOD, '--config.batch_size=many'], "config.batch_size must be of type int; it is 'many'"),
+    ([GOOD, '--config.batch_size=1.5'], "config.batch_size must be of type int; it is '1.5'"),
+    ([GOOD, '--config.model.stage_sizes=(1,0)'], 'config.model.stage_sizes must be at least 1'),
+    ([GOOD, '--config.model.skip=perhaps'], "config.model.skip must be of type bool"),
+    ([GOOD, '--config.batch_size=0'], 'config.batch_size must be at least 1; it is 0'),
+    ([GOOD, '--config.optimizer.learning_rate=nan'], 'must be a finite number'),
+    ([GOOD, '--config.model.activation=relo'], 'must be one of relu,'),
+    ([GOOD, '--config.model.family=plain'], 'config.model.'),
+    ([GOOD, '--config.dtype=float64'], 'JAX_ENABLE_X64=1'),
+    ([GOOD, '--workdri=x'], "Did you mean 'workdir'"),
+    ([GOOD, 'fashion_mnist'], "Unexpected argument 'fashion_mnist'"),
+    ([GOOD, '--workdir=/proc/leadline'], 'choose a folder'),
+    ([GOOD, '--workdir=README.md'], 'a file is where a folder should be'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), COMMANDS, ids=lambda value: str(value)[-45:])
+def test_one_line_names_the_mistake(tmp_path, arguments, expected):
+    if not any('--workdir=' in argument for argument in arguments):
+        arguments = [*arguments, f'--workdir={tmp_path / "run"}']
+    out, err = train(*arguments, status=1 if 'folder' in expected else 2)
+    assert expected in err
+    assert err.startswith('train.py: ')
+    assert err.count('\n') == 1, err
+    assert 'Traceback' not in out + err
+    assert not (tmp_path / 'run').exists() or 'minst' in arguments[0]
+
+
+def test_a_batch_that_does_not_divide_the_devices_gets_the_nearest_sizes(tmp_path):
+    _, err = train(
+        GOOD, '--config.batch_size=12', f'--workdir={tmp_path}', devices=8, status=2
+    )
+    assert 'does not divide over 8 devices; the nearest sizes are 8 and 16' in err
+
+
+def test_a_config_built_by_hand_is_checked_too(tmp_path):
+    from training.loop import train_and_evaluate
+
+    config = resnet_small.get_config().unlock()
+    config.optimizer.learning_rat = 0.1
+    with pytest.raises(UserError, match=r"learning_rat is no field.*learning_rate"):
+        train_and_evaluate(config, tmp_path / 'run')
+    del config.optimizer.learning_rat
+    del config.batch_size
+    with pytest.raises(UserError, match='batch_size is missing'):
+        default.validate(config)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / 'thesis.txt').write_text('years of work')
+    _, err = train(GOOD, f'--workdir={tmp_path}', status=2)
+    assert 'not of a run of Leadline' in err
+    assert [p.name for p in tmp_path.iterdir() if p.name != '.lock'] == ['thesis.txt']

@@ -1,0 +1,48 @@
+"""The flow goes one way: config, data, model, step, loop, command. No import points back."""
+
+import ast
+import pathlib
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# What each part of the code may import, of our own.
+ALLOWED = {
+    'errors': set(),
+    'models': {'models'},
+    'configs': {'configs', 'errors', 'models'},
+    'data': {'data', 'errors'},
+    'input_pipeline': {'data', 'errors'},
+    'training': {'configs', 'data', 'errors', 'input_pipeline', 'models', 'training'},
+    'command_line': {'configs', 'errors', 'models'},
+    'train': {'command_line', 'training'},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: imports of our own are absolute'
+            yield node.module.split('.')[0]
+
+
+def test_no_import_points_back():
+    ours = {p.stem if p.is_file() else p.name for p in ROOT.iterdir() if p.suffix == '.py'}
+    ours |= {p.parent.name for p in ROOT.glob('*/__init__.py')}
+    assert ours == set(ALLOWED), 'a new file or folder at the top states what it may import'
+    for part, allowed in ALLOWED.items():
+        files = (ROOT / part).rglob('*.py') if (ROOT / part).is_dir() else [ROOT / f'{part}.py']
+        for path in files:
+            back = set(imports(path)) & ours - allowed
+            assert not back, f'{path.relative_to(ROOT)} imports {back}'
+
+
+def test_one_file_names_devices():
+    for path in (ROOT / 'training').glob('*.py'):
+        named = any(
+            isinstance(node, ast.Attribute) and node.attr in ('devices', 'pmap', 'shard_map')
+            and isinstance(node.value, ast.Name) and node.value.id == 'jax'
+            for node in ast.walk(ast.parse(path.read_text()))
+        )  # fmt: skip
+        assert named == (path.name == 'data_parallel.py'), path

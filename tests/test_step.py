@@ -1,0 +1,179 @@
+"""The step: golden numbers, what each option changes, and how a run ends."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import input_pipeline
+from training import loop, optimizer, step
+from training.data_parallel import DataParallel
+from training.loop import train_and_evaluate
+
+
+def prepare(config):
+    """Returns the recipe, the first state, resident data and the batch of step 0."""
+    pipeline = input_pipeline.load(config)
+    recipe = loop._recipe(config, pipeline, total_steps=16, steps_per_epoch=8.0)
+    state = step.init_state(recipe, pipeline.image_shape)
+    batches = {name: value[None] for name, value in pipeline.train_batch(0).items()}
+    return recipe, state, pipeline.resident(), batches
+
+
+def one_step(config):
+    recipe, state, resident, batches = prepare(config)
+    devices = DataParallel(config.parallel, config.batch_size)
+    mapped = devices.map_train(lambda *arguments: step.train_steps(recipe, *arguments))
+    before = jax.tree.map(np.array, state)
+    after, values = mapped(
+        devices.replicate(state), devices.replicate(resident), devices.split(batches, axis=1)
+    )
+    return before, jax.tree.map(np.array, after), {k: float(v[0]) for k, v in values.items()}
+
+
+def test_golden_step(tiny_config):
+    """The first step of a fixed net on fixed data.
+
+    If this fails and you meant to change initialisation, data order, augmentation, the net or
+    the loss, update the numbers and say so in CHANGELOG.md: every published figure of Leadline
+    changes with them. If you did not mean to, you have found a bug.
+    """
+    _, after, values = one_step(tiny_config())
+    assert values == pytest.approx(GOLDEN, rel=1e-4)
+    assert float(np.linalg.norm(after.params['stage2']['block1']['conv2']['kernel'])) == (
+        pytest.approx(GOLDEN_NORM, rel=1e-5)
+    )
+
+
+GOLDEN = {'loss': 0.0, 'accuracy': 0.0, 'gradient_norm': 0.0, 'learning_rate': 0.025}
+GOLDEN_NORM = 0.0
+
+
+def test_weight_decay_spares_biases_and_norms(tiny_config):
+    base = one_step(tiny_config(optimizer__weight_decay=0.0))[1].params
+    decayed = one_step(tiny_config(optimizer__weight_decay=0.5))[1].params
+    changed = jax.tree_util.tree_map_with_path(
+        lambda path, a, b: (path[-1].key, not np.array_equal(a, b)), base, decayed
+    )
+    for name, differs in jax.tree.leaves(changed, is_leaf=lambda leaf: isinstance(leaf, tuple)):
+        assert differs == (name == 'kernel')
+
+
+def test_clipping_bounds_the_update(tiny_config):
+    config = tiny_config(optimizer__clip_norm=1e-3, optimizer__weight_decay=0.0)
+    before, after, values = one_step(config)
+    update = jax.tree.map(lambda a, b: a - b, after.params, before.params)
+    norm = math.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(update)))
+    # Nesterov's first step is 1 + 0.9 times the clipped gradient; the metric is before clipping.
+    assert norm == pytest.approx(values['learning_rate'] * 1.9e-3, rel=1e-3)
+    assert values['gradient_norm'] > 0.1
+
+
+def test_the_moving_average_follows_and_is_what_is_reported(tiny_config):
+    before, after, _ = one_step(tiny_config(ema_decay=0.9))
+    kernel = ('stem', 'kernel')
+    old, new = before.params[kernel[0]][kernel[1]], after.params[kernel[0]][kernel[1]]
+    average = after.average[0][kernel[0]][kernel[1]]
+    np.testing.assert_allclose(average, 0.1 * old + 0.9 * new, rtol=1e-5)
+    assert after.reported()['params'] is after.average[0]
+    plain = one_step(tiny_config())[1]
+    assert plain.reported()['params'] is plain.params
+
+
+def test_label_smoothing_is_the_textbook_loss(tiny_config):
+    recipe, state, resident, batches = prepare(tiny_config(label_smoothing=0.2))
+    smooth = one_step(tiny_config(label_smoothing=0.2))[2]['loss']
+    batch = {name: value[0] for name, value in batches.items()}
+    images = step.training_images(recipe, resident, batch, jnp.zeros((), jnp.int32))
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    logits, _ = jax.vmap(
+        lambda x: recipe.model.apply(variables, x, train=True, mutable=['batch_stats']),
+        axis_name='batch',
+    )(images[None])
+    log_p = np.asarray(jax.nn.log_softmax(logits[0]))
+    labels = resident['label'][batch['index']]
+    nll = -log_p[np.arange(len(labels)), labels].mean()
+    assert smooth == pytest.approx(0.8 * nll + 0.2 * -log_p.mean(), rel=1e-4)
+
+
+def test_schedules_warm_up_and_decay(tiny_config):
+    config = tiny_config().optimizer.unlock()
+    config.learning_rate, config.warmup_epochs = 0.4, 1.0
+    _, cosine = optimizer.build(config, total_steps=104, steps_per_epoch=4.0)
+    assert [float(cosine(i)) for i in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
+    assert float(cosine(54)) == pytest.approx(0.2)
+    assert float(cosine(104)) == pytest.approx(0.0, abs=1e-8)
+    config.schedule = 'constant'
+    _, constant = optimizer.build(config, total_steps=104, steps_per_epoch=4.0)
+    assert [float(constant(i)) for i in (0, 4, 103)] == pytest.approx([0.1, 0.4, 0.4])
+
+
+def test_adamw_trains(tiny_config, tmp_path):
+    config = tiny_config(
+        optimizer__name='adamw', optimizer__learning_rate=0.01, epochs=4.0, dtype='bfloat16'
+    )
+    result = train_and_evaluate(config, tmp_path, quiet=True)
+    assert result['test']['accuracy'] > 0.6
+
+
+def test_divergence_is_told_and_keeps_the_last_good_checkpoint(tiny_config, tmp_path, capsys):
+    config = tiny_config(
+        model__norm='none', optimizer__schedule='constant', optimizer__learning_rate=30.0,
+        optimizer__warmup_epochs=1.5, evaluate_every_epochs=0.12, family='plain',
+    )  # fmt: skip
+    result = train_and_evaluate(config, tmp_path, quiet=True)
+    assert result['status'] == 'diverged'
+    assert result['test']['accuracy'] is None
+    assert 0 < result['saved_step'] < result['diverged_step']
+    assert f'step {result["diverged_step"]}' in capsys.readouterr().out
+    assert not (tmp_path / 'predictions.npz').exists()
+    again = train_and_evaluate(config, tmp_path, quiet=True)
+    assert again == result
+
+
+def test_early_stopping_judges_on_a_tenth_of_the_training_part(tiny_config, tmp_path):
+    config = tiny_config(
+        early_stopping__patience_epochs=1.0, epochs=40.0, optimizer__learning_rate=0.3,
+        optimizer__schedule='constant',
+    )  # fmt: skip
+    result = train_and_evaluate(config, tmp_path, quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert result['status'] == 'early_stopped'
+    best = min(lines, key=lambda line: (line['stopping_loss'], -line['step']))
+    assert result['best_step'] == result['reported_step'] == best['step'] < result['last_step']
+    assert result['validation']['loss'] == pytest.approx(best['validation_loss'], rel=1e-5)
+    splits = json.loads((tmp_path / 'splits.json').read_text())
+    assert len(splits['stopping']) == 108
+    assert len(splits['train']) == 969
+    assert not set(splits['stopping']) & set(splits['train'] + splits['validation'])
+
+
+def test_a_batch_size_that_does_not_divide_the_splits_judges_every_example(tiny_config, tmp_path):
+    results = [
+        train_and_evaluate(tiny_config(batch_size=size, epochs=1e-6), tmp_path / str(size), True)
+        for size in (128, 7, 360)
+    ]
+    # One step of training differs between batch sizes; the counts may not.
+    assert [r['test']['examples'] for r in results] == [360, 360, 360]
+    predictions = np.load(tmp_path / '7' / 'predictions.npz')
+    assert predictions['test_logits'].shape == (360, 10)
+    pipeline = input_pipeline.load(tiny_config())
+    np.testing.assert_array_equal(predictions['test_label'], pipeline.labels_of('test'))
+
+
+def test_the_profiler_leaves_a_trace(tiny_config, tmp_path):
+    train_and_evaluate(tiny_config(profile_steps=2), tmp_path, quiet=True)
+    assert list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))
+
+
+def test_debug_nans_names_the_step(tiny_config, tmp_path):
+    from errors import UserError
+
+    config = tiny_config(
+        debug_nans=True, model__norm='none', optimizer__learning_rate=1e20, family='plain'
+    )
+    with pytest.raises(UserError, match='debug_nans'):
+        train_and_evaluate(config, tmp_path, quiet=True)
