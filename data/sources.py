@@ -104,8 +104,9 @@ def _load_tfds(name: str, data_dir: str, image_size: int) -> Source:
 
 
 def _prepared_builder(tfds: Any, name: str, data_dir: str) -> Any:
+    folder = data_dir or os.environ.get('TFDS_DATA_DIR') or None
     try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
+        builder = tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UserError(
@@ -124,7 +125,7 @@ def _prepared_builder(tfds: Any, name: str, data_dir: str) -> Any:
         raise UserError(f'{here} and there is no network to download it. {remedy}')
     print(f'{here}: downloading it once ...', flush=True)
     try:
-        builder = tfds.builder(name, data_dir=data_dir or None, file_format='array_record')
+        builder = tfds.builder(name, data_dir=folder, file_format='array_record')
         builder.download_and_prepare()
     except Exception as error:  # TFDS documents no common base for what a download may raise.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

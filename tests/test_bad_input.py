@@ -45,9 +45,7 @@ def test_one_line_names_the_mistake(tmp_path, arguments, expected):
 
 
 def test_a_batch_that_does_not_divide_the_devices_gets_the_nearest_sizes(tmp_path):
-    _, err = train(
-        GOOD, '--config.batch_size=12', f'--workdir={tmp_path}', devices=8, status=2
-    )
+    _, err = train(GOOD, '--config.batch_size=12', f'--workdir={tmp_path}', devices=8, status=2)
     assert 'does not divide over 8 devices; the nearest sizes are 8 and 16' in err
 
 
@@ -56,7 +54,7 @@ def test_a_config_built_by_hand_is_checked_too(tmp_path):
 
     config = resnet_small.get_config().unlock()
     config.optimizer.learning_rat = 0.1
-    with pytest.raises(UserError, match=r"learning_rat is no field.*learning_rate"):
+    with pytest.raises(UserError, match=r'learning_rat is no field.*learning_rate'):
         train_and_evaluate(config, tmp_path / 'run')
     del config.optimizer.learning_rat
     del config.batch_size

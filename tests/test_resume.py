@@ -31,9 +31,7 @@ def parameters(folder):
 
     manager = ocp.CheckpointManager(folder / 'checkpoints')
     step = manager.latest_step()
-    restored = manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-    )
+    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(restored['state'])]
 
 

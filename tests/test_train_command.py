@@ -20,9 +20,7 @@ RESULT_KEYS = {
 def run(tmp_path_factory):
     """One whole run of the README's command on digits, shortened to 8 epochs."""
     folder = tmp_path_factory.mktemp('runs') / 'first'
-    out, err = train(
-        '--config=configs/resnet_small.py', f'--workdir={folder}', '--config.epochs=8'
-    )
+    out, err = train('--config=configs/resnet_small.py', f'--workdir={folder}', '--config.epochs=8')
     return folder, out, err
 
 
@@ -81,8 +79,7 @@ def test_tensorboard_reads_scalars_hparams_images_and_text(run):
     events = EventAccumulator(str(folder), size_guidance={'tensors': 0, 'scalars': 0, 'images': 0})
     events.Reload()
     plugins = {
-        tag: events.SummaryMetadata(tag).plugin_data.plugin_name
-        for tag in events.Tags()['tensors']
+        tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in events.Tags()['tensors']
     }
     scalars = {tag for tag, plugin in plugins.items() if plugin == 'scalars'}
     assert scalars >= {'train/loss', 'train/accuracy', 'validation/loss', 'validation/accuracy',

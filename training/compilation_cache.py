@@ -14,7 +14,7 @@ def enable() -> None:
     JAX's own settings win: JAX_COMPILATION_CACHE_DIR moves it, JAX_ENABLE_COMPILATION_CACHE=false
     switches it off, JAX_COMPILATION_CACHE_MAX_SIZE bounds it (bytes; 2 GiB here).
     """
-    if not jax.config.read('jax_compilation_cache_dir'):
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
         folder = pathlib.Path(home) / 'leadline' / 'xla'
         jax.config.update('jax_compilation_cache_dir', str(folder))

@@ -79,18 +79,20 @@ class DataParallel:
         spec = PartitionSpec(*[None] * axis, BATCH_AXIS)
         return jax.device_put(dict(batches), NamedSharding(self._mesh, spec))
 
-    def map_train(self, steps: Callable) -> Any:
-        """Maps `steps(state, resident, batches)`; the state's memory is reused.
+    def map_train(self, steps: Callable, donate: bool = True) -> Any:
+        """Maps `steps(state, resident, batches)`.
 
-        `batches` come from `split(..., axis=1)`; state and metrics are replicated.
+        `batches` come from `split(..., axis=1)`; state and metrics are replicated. With `donate`
+        the memory of the state that goes in is reused for the one that comes out.
         """
+        donated = (0,) if donate else ()
         if self._pmap:
             return jax.pmap(
                 steps,
                 BATCH_AXIS,
                 in_axes=(None, None, 1),
                 out_axes=(None, None),
-                donate_argnums=0,
+                donate_argnums=donated,
             )
         replicated = PartitionSpec()
         mapped = jax.shard_map(
@@ -99,7 +101,7 @@ class DataParallel:
             in_specs=(replicated, replicated, PartitionSpec(None, BATCH_AXIS)),
             out_specs=(replicated, replicated),
         )
-        return jax.jit(mapped, donate_argnums=0)
+        return jax.jit(mapped, donate_argnums=donated)
 
     def map_eval(self, step: Callable) -> Any:
         """Maps `step(variables, resident, batch)`; `batch` comes from `split(..., axis=0)`."""

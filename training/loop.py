@@ -58,7 +58,7 @@ def train_and_evaluate(
     """
     started = time.perf_counter() if started is None else started
     default.validate(config)
-    if config.dtype == 'float64' and not jax.config.read('jax_enable_x64'):
+    if jax.dtypes.canonicalize_dtype(config.dtype) != config.dtype:
         raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
     console = Console(quiet)
     devices = DataParallel(config.parallel, config.batch_size)
@@ -76,7 +76,11 @@ def train_and_evaluate(
             stack.enter_context(jax.debug_nans(True))
         run = _Run(config, folder, devices, console, started)
         stack.callback(run.close)
-        result = run.to_the_end()
+        try:
+            result = run.to_the_end()
+        except FloatingPointError as error:
+            place = str(error).strip().splitlines()[0]
+            raise UserError(f'config.debug_nans: step {run.step + 1}: {place}') from error
         results.show(console, folder, result)
         return result
 
@@ -132,7 +136,11 @@ class _Run:
         self.diverged_step: int | None = None
         self.learning_rate = 0.0
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
-        self.compiled: dict[Any, Any] = {}
+        self.executables: dict[Any, Any] = {}
+        self.train_steps = devices.map_train(
+            functools.partial(training_step.train_steps, self.recipe), not config.debug_nans
+        )
+        self.eval_step = devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
         self.tensorboard: TensorBoard | None = None
         self.checkpoints = Checkpoints(folder.path / 'checkpoints')
         self.profile = Profile(config.profile_steps, folder.path)
@@ -186,9 +194,11 @@ class _Run:
         self._spend('compile')
 
     def _announce(self) -> None:
-        memory = self._compiled_train(self._dispatch_length()).memory_analysis()
-        used = ''
-        if memory is not None:
+        used, count = '', self._dispatch_length()
+        train_steps = self._compiled(
+            self.train_steps, count, self.state, self.resident, self._batches(count)
+        )
+        if not self.config.debug_nans and (memory := train_steps.memory_analysis()):
             mebibytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
             used = f'; a step takes {mebibytes:,.0f} MiB of memory'
         config, weights = self.config, 'moving average of' if self.config.ema_decay else 'last'
@@ -237,8 +247,8 @@ class _Run:
 
     def _dispatch(self) -> None:
         count = self._dispatch_length()
-        train_step = self._compiled_train(count)
-        self.state, values = train_step(self.state, self.resident, self._batches(count))
+        arguments = (self.state, self.resident, self._batches(count))
+        self.state, values = self._compiled(self.train_steps, count, *arguments)(*arguments)
         self._read_metrics()  # Those of the dispatch before, while this one runs.
         self.pending = (self.step, values)
         self.step += count
@@ -252,21 +262,18 @@ class _Run:
         stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
         return self.devices.split(stacked, axis=1)
 
-    def _compiled_train(self, count: int) -> Any:
-        steps = functools.partial(training_step.train_steps, self.recipe)
-        return self._compile(
-            count, self.devices.map_train(steps), self.state, self.resident, self._batches(count)
-        )
-
-    def _compile(self, key: Any, mapped: Any, *arguments: Any) -> Any:
-        """Compiles once per key, so that memory is known and compilation has its own clock."""
-        if key not in self.compiled:
+    def _compiled(self, mapped: Any, shape: int, *arguments: Any) -> Any:
+        """Compiles once per shape, so that memory is known and compilation has its own clock."""
+        if self.config.debug_nans:
+            return mapped  # JAX looks for the operation in functions it may run piece by piece.
+        key = (mapped, shape)
+        if key not in self.executables:
             begun = time.perf_counter()
-            self.compiled[key] = mapped.lower(*arguments).compile()
+            self.executables[key] = mapped.lower(*arguments).compile()
             seconds = time.perf_counter() - begun
             self.seconds['compile'] += seconds
             self.clock += seconds
-        return self.compiled[key]
+        return self.executables[key]
 
     def _read_metrics(self) -> None:
         """Adds up the metrics of the dispatch before and looks for divergence."""
@@ -302,11 +309,11 @@ class _Run:
 
     def _logits(self, split: str) -> np.ndarray:
         """Computes the logits [N, classes] of every example of a split, in stored order."""
-        step = self.devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
         variables, outputs = self.state.reported(), []
         for plan, real in self.pipeline.eval_batches(split):
             arguments = (variables, self.resident, self.devices.split(plan, axis=0))
-            outputs.append((self._compile('evaluate', step, *arguments)(*arguments), real))
+            eval_step = self._compiled(self.eval_step, self.config.batch_size, *arguments)
+            outputs.append((eval_step(*arguments), real))
         return np.concatenate([self.devices.gather(logits)[:real] for logits, real in outputs])
 
     def _evaluate(self, split: str) -> dict[str, Any]:

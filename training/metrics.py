@@ -20,7 +20,8 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
       `loss` is the mean cross-entropy in nats without label smoothing; accuracies are fractions
       of 1; `balanced_accuracy` is the mean of the recalls of the classes that occur.
     """
-    log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
+    with np.errstate(all='ignore'):  # Logits of a net that is about to diverge.
+        log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
     right = logits.argmax(-1) == labels
     counts = np.bincount(labels, minlength=logits.shape[-1])
     hits = np.bincount(labels, weights=right, minlength=logits.shape[-1])

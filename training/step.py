@@ -78,7 +78,8 @@ def init_state(recipe: Recipe, image_shape: tuple[int, ...]) -> State:
         params=params,
         batch_stats=batch_stats,
         opt_state=recipe.optimizer.init(params),
-        average=(params, batch_stats) if recipe.ema_decay else None,
+        # A copy: the step reuses the memory of each array of the state once.
+        average=jax.tree.map(jnp.copy, (params, batch_stats)) if recipe.ema_decay else None,
     )
 
 
@@ -147,7 +148,7 @@ def train_step(
     metrics = {
         'loss': loss,
         'accuracy': accuracy,
-        'gradient_norm': optax.global_norm(gradients),
+        'gradient_norm': optax.tree.norm(gradients),
         'learning_rate': jnp.asarray(recipe.schedule(state.step), recipe.dtype),
     }
     return next_state, metrics
