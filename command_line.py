@@ -21,10 +21,7 @@ _MENDABLE = {
     errno.ENOSPC: 'free some space; the same command goes on from the last checkpoint',
     errno.EDQUOT: 'free some of your quota; the same command goes on from the last checkpoint',
     errno.EACCES: 'choose a folder you may write to, with --workdir',
-    errno.EPERM: 'choose a folder you may write to, with --workdir',
     errno.EROFS: 'choose a folder you may write to, with --workdir',
-    errno.ENOTDIR: 'a file is where a folder should be; choose another --workdir',
-    errno.EEXIST: 'a file is where a folder should be; choose another --workdir',
 }
 
 

@@ -183,11 +183,10 @@ class _Run:
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
         options = quick if self.devices.platform == 'cpu' else {}
         state = jax.jit(init).lower().compile(compiler_options=options)()
-        self.restored_step = self.checkpoints.latest_step
-        if self.restored_step is not None:
-            state, saved = self.checkpoints.restore(state, self.restored_step)
+        if latest := self.checkpoints.latest_step:
+            state, saved = self.checkpoints.restore(state, latest)
             self.progress = Progress(**saved)
-            self.step = self.settled_step = self.restored_step
+            self.step = self.settled_step = latest
             self.console.line(f'Going on from step {self.step} of {self.total_steps}.', always=True)
         self.folder.cut_metrics(self.step)
         self.state = self.devices.replicate(state)
@@ -340,7 +339,7 @@ class _Run:
         }
         self.folder.append_metrics(line)
         if self.tensorboard:
-            self.tensorboard.scalars(self.step, line)
+            self.tensorboard.scalars(line)
         stopping = judged.get('stopping')
         score = -stopping['loss'] if stopping else judged['validation']['accuracy']
         if score >= self.progress.best_score:
@@ -364,10 +363,8 @@ class _Run:
     # TensorBoard.
 
     def _open_tensorboard(self) -> None:
-        """Opens the event file; a run that goes on has its texts and pictures already."""
-        self.tensorboard = TensorBoard(self.folder.path, self.restored_step)
-        if self.restored_step is not None:
-            return
+        """Opens the event file and writes what the run folder holds so far."""
+        self.tensorboard = TensorBoard(self.folder.path)
         fields = default.flatten(self.config)
         self.tensorboard.hparams(fields)
         config = _markdown(('field', 'value'), fields.items())
@@ -375,6 +372,8 @@ class _Run:
         model = _markdown(('layer', 'output', 'parameters', 'FLOPs', 'receptive field'), rows)
         self.tensorboard.texts(0, {'config': config, 'model': model})
         self.tensorboard.image(0, 'training_images', self._training_sheet)
+        for line in self.folder.read_metrics():
+            self.tensorboard.scalars(line)
 
     def _training_sheet(self) -> np.ndarray:
         """Draws the first images of training as the net sees them, augmented."""

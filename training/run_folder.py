@@ -58,7 +58,13 @@ class RunFolder:
         Raises:
           UserError: another process holds it, or it belongs to a run of another config.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f'Cannot make the run folder {self.path} ({error.strerror}): choose another '
+                '--workdir.'
+            ) from error
         lock = filelock.FileLock(self.path / '.lock')
         try:
             lock.acquire(timeout=0)
@@ -120,13 +126,16 @@ class RunFolder:
 
     def cut_metrics(self, step: int) -> None:
         """Removes the lines behind `step`, and one that a kill left half written."""
+        kept = [line for line in self.read_metrics() if line['step'] <= step]
+        self._replace('metrics.jsonl', ''.join(json.dumps(ln) + '\n' for ln in kept).encode())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Returns the complete lines of `metrics.jsonl`."""
         try:
             text = (self.path / 'metrics.jsonl').read_text()
         except FileNotFoundError:
-            return
-        complete = [line for line in text.splitlines(keepends=True) if line.endswith('}\n')]
-        kept = [line for line in complete if json.loads(line)['step'] <= step]
-        self._replace('metrics.jsonl', ''.join(kept).encode())
+            return []
+        return [json.loads(line) for line in text.splitlines() if line.endswith('}')]
 
     def _replace(self, name: str, content: bytes) -> None:
         temporary = self.path / f'.{name}.tmp'

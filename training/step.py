@@ -72,7 +72,9 @@ def init_state(recipe: Recipe, image_shape: tuple[int, ...]) -> State:
     key = jax.random.fold_in(jax.random.key(recipe.seed), stream_id('init'))
     images_BHWC = jnp.zeros((1, *image_shape), recipe.dtype)
     variables = recipe.model.init(key, images_BHWC, train=False)
-    params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    params = variables['params']
+    # Flax creates running statistics as float32 and updates them in the type of the computation.
+    batch_stats = jax.tree.map(lambda s: s.astype(recipe.dtype), variables.get('batch_stats', {}))
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,

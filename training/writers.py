@@ -1,5 +1,6 @@
 """TensorBoard through CLU, on a thread of its own so that nobody waits for TensorFlow's import."""
 
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -10,24 +11,25 @@ import numpy as np
 
 
 class TensorBoard:
-    """Writes event files into a run folder.
+    """Writes the event file of a run folder anew.
+
+    The files of an earlier, killed session are removed: what they hold is in `metrics.jsonl`, and
+    written again from there TensorBoard shows each step once.
 
     Args:
-      folder: where the event files go.
-      restored_step: events behind it, of a run that was killed, are removed first, so that
-        TensorBoard shows each step once; None removes all.
+      folder: where the event file goes.
     """
 
-    def __init__(self, folder: pathlib.Path, restored_step: int | None):
+    def __init__(self, folder: pathlib.Path):
         self._writer: Any = None
         self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='tensorboard')
-        self._jobs: list[Future] = [self._pool.submit(self._open, folder, restored_step)]
+        self._jobs: list[Future] = [self._pool.submit(self._open, folder)]
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes numbers of one evaluation; `train_loss` becomes the tag `train/loss`."""
-        tags = {_tag(name): value for name, value in values.items()}
-        self._submit(lambda: self._writer.write_scalars(step, tags))
+    def scalars(self, line: Mapping[str, Any]) -> None:
+        """Writes one line of `metrics.jsonl`; `train_loss` becomes the tag `train/loss`."""
+        tags = {_tag(k): math.nan if v is None else v for k, v in line.items() if k != 'step'}
+        self._submit(lambda: self._writer.write_scalars(line['step'], tags))
 
     def texts(self, step: int, values: Mapping[str, str]) -> None:
         """Writes Markdown texts."""
@@ -65,35 +67,17 @@ class TensorBoard:
     def _submit(self, job: Callable[[], None]) -> None:
         self._jobs.append(self._pool.submit(job))
 
-    def _open(self, folder: pathlib.Path, restored_step: int | None) -> None:
+    def _open(self, folder: pathlib.Path) -> None:
         # TensorFlow prints notices about itself as it is imported; nothing here needs oneDNN.
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
         os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
         from clu import metric_writers
 
-        _remove_events_behind(folder, restored_step)
+        for path in folder.glob('events.out.tfevents.*'):
+            path.unlink()
         self._writer = metric_writers.SummaryWriter(str(folder))
 
 
 def _tag(name: str) -> str:
     group, _, rest = name.partition('_')
     return f'{group}/{rest}' if group in ('train', 'validation', 'stopping') else name
-
-
-def _remove_events_behind(folder: pathlib.Path, step: int | None) -> None:
-    import tensorflow as tf
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    for path in sorted(folder.glob('events.out.tfevents.*')):
-        if step is None:
-            path.unlink()
-            continue
-        temporary = path.with_name(f'.{path.name}.tmp')
-        with tf.io.TFRecordWriter(str(temporary)) as kept:
-            try:
-                for record in tf.data.TFRecordDataset(str(path)):
-                    if Event.FromString(record.numpy()).step <= step:
-                        kept.write(record.numpy())
-            except tf.errors.DataLossError:
-                pass  # The kill cut the last record short.
-        temporary.replace(path)
