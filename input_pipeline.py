@@ -2,7 +2,7 @@
 
 `load(config)` gives a `Pipeline` with three doors:
 
-- `resident()`: all images and labels, to put on the device once.
+- `resident()`: all images and what else stays on the device through a run.
 - `train_batch(step)`: the examples of a step, a function of (seed, step).
 - `eval_batches(split)`: every example of a split once, the last batch padded.
 """
@@ -59,9 +59,20 @@ class Pipeline:
         """Number of examples of each split."""
         return {split: len(indices) for split, indices in self.members.items()}
 
-    def resident(self) -> dict[str, np.ndarray]:
-        """Arrays to keep on the device: image uint8 [N, H, W, C] and label int32 [N]."""
-        return {'image': self.images_NHWC, 'label': self.labels}
+    def resident(self) -> dict[str, Any]:
+        """Arrays that stay on the device through a run.
+
+        image uint8 [N, H, W, C] and label int32 [N] of all splits, offset and scale [C] of the
+        normalisation, seed uint32. As arguments rather than constants of the step they let one
+        compiled program serve every seed and split.
+        """
+        return {
+            'image': self.images_NHWC,
+            'label': self.labels,
+            'offset': self.normalization.offset,
+            'scale': self.normalization.scale,
+            'seed': np.uint32(self.seed),
+        }
 
     def labels_of(self, split: str) -> np.ndarray:
         """Labels of a split, in the order of `eval_batches`."""

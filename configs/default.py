@@ -16,7 +16,8 @@ from models.fields import field, options, problem
 
 FIELDS: dict[str, dataclasses.Field] = {
     'seed': field(
-        0, 'Seed of initialisation, data order, augmentation and dropout.', at_least=0
+        0, 'Seed of initialisation, data order, augmentation and dropout.', at_least=0,
+        at_most=2**32 - 1
     ),
     # Data.
     'dataset.name': field('digits', 'Where images come from: digits, or tfds:NAME.'),
@@ -24,7 +25,8 @@ FIELDS: dict[str, dataclasses.Field] = {
         '', 'Folder of prepared TFDS sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.'
     ),
     'dataset.split_seed': field(
-        0, 'Seed of the splits, apart from seed: runs of other seeds share splits.', at_least=0
+        0, 'Seed of the splits, apart from seed: runs of other seeds share splits.', at_least=0,
+        at_most=2**32 - 1
     ),
     'dataset.validation_fraction': field(
         0.2, 'Share held out for validation where the set has no validation split: of all images, '

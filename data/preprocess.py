@@ -1,6 +1,5 @@
 """Normalisation and augmentation, as they run on the device inside the step."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,41 +8,37 @@ import numpy as np
 
 
 class Normalization(NamedTuple):
-    """`(image - offset) / scale` for each channel, in units of uint8 levels."""
+    """`(image - offset) / scale`: float64 [C] each, in units of uint8 levels."""
 
-    offset: tuple[float, ...]
-    scale: tuple[float, ...]
+    offset: np.ndarray
+    scale: np.ndarray
 
 
 def fit_normalization(images_NHWC: np.ndarray, kind: str) -> Normalization:
-    """Fits the statistics on training images, exactly (integer sums of a 256-bin histogram).
+    """Fits the statistics on training images, exactly (from a histogram of 256 levels).
 
     zscore: mean 0 and standard deviation 1 for each channel; mean: mean 0 on a scale of 0 to 1;
     min_max: the levels 0 to 255 become 0 to 1, whatever the images hold.
     """
-    channels = images_NHWC.shape[-1]
+    channels = range(images_NHWC.shape[-1])
+    full = np.full(len(channels), 255.0)
     if kind == 'min_max':
-        return Normalization((0.0,) * channels, (255.0,) * channels)
+        return Normalization(np.zeros_like(full), full)
     levels = np.arange(256)
-    offset, scale = [], []
-    for channel in range(channels):
-        counts = np.bincount(images_NHWC[..., channel].ravel(), minlength=256)
-        mean = float((counts * levels).sum() / counts.sum())
-        variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
-        offset.append(mean)
-        # A channel of one level only would divide by zero.
-        scale.append(255.0 if kind == 'mean' else max(variance**0.5, 1.0))
-    return Normalization(tuple(offset), tuple(scale))
+    counts = np.stack([np.bincount(images_NHWC[..., c].ravel(), minlength=256) for c in channels])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = (shares * levels).sum(axis=1)
+    if kind == 'mean':
+        return Normalization(mean, full)
+    deviation = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(axis=1))
+    return Normalization(mean, np.maximum(deviation, 1.0))  # One level only would divide by 0.
 
 
 def normalize(
-    images_BHWC: jax.Array, normalization: Normalization, dtype: Any = jnp.float32
+    images_BHWC: jax.Array, offset_C: jax.Array, scale_C: jax.Array, dtype: Any = jnp.float32
 ) -> jax.Array:
     """Maps uint8 images to numbers around 0, in float32 or float64."""
-    offset: Sequence[float] = normalization.offset
-    return (images_BHWC.astype(dtype) - jnp.asarray(offset, dtype)) / jnp.asarray(
-        normalization.scale, dtype
-    )
+    return (images_BHWC.astype(dtype) - offset_C.astype(dtype)) / scale_C.astype(dtype)
 
 
 def augment(images_BHWC: jax.Array, keys: jax.Array, shift_pixels: int, flip: bool) -> jax.Array:

@@ -86,10 +86,10 @@ def test_normalisation_uses_training_images_alone(digits):
     images = digits.images_NHWC[:8]
     for kind, low, high in (('zscore', -2, 4), ('mean', -1, 1), ('min_max', 0, 1)):
         fitted = preprocess.fit_normalization(digits.images_NHWC, kind)
-        values = np.asarray(preprocess.normalize(images, fitted))
+        values = np.asarray(preprocess.normalize(images, *fitted))
         assert low <= values.min() < values.max() <= high
     constant = preprocess.fit_normalization(np.full((3, 4, 4, 1), 7, np.uint8), 'zscore')
-    assert np.isfinite(preprocess.normalize(images, constant)).all()
+    assert np.isfinite(preprocess.normalize(images, *constant)).all()
 
 
 def test_augmentation_shifts_and_mirrors_by_key():

@@ -17,8 +17,8 @@ from training.loop import train_and_evaluate
 def prepare(config):
     """Returns the recipe, the first state, resident data and the batch of step 0."""
     pipeline = input_pipeline.load(config)
-    recipe = loop._recipe(config, pipeline, total_steps=16, steps_per_epoch=8.0)
-    state = step.init_state(recipe, pipeline.image_shape)
+    recipe = loop._recipe(config, 10, total_steps=16, steps_per_epoch=8.0)
+    state = step.init_state(recipe, pipeline.image_shape, config.seed)
     batches = {name: value[None] for name, value in pipeline.train_batch(0).items()}
     return recipe, state, pipeline.resident(), batches
 

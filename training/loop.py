@@ -126,7 +126,9 @@ class _Run:
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
         automatic = 1 if devices.platform == 'cpu' else _STEPS_PER_DISPATCH
         self.dispatch_steps = config.steps_per_dispatch or automatic
-        self.recipe = _recipe(config, self.pipeline, self.total_steps, self.steps_per_epoch)
+        self.recipe = _recipe(
+            config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
+        )
         self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
         console.model(summary.grouped(self.layers, at_most=24))
 
@@ -177,12 +179,15 @@ class _Run:
         )
 
     def _prepare_state(self) -> None:
-        init = functools.partial(training_step.init_state, self.recipe, self.pipeline.image_shape)
+        init = jax.jit(
+            functools.partial(training_step.init_state, self.recipe, self.pipeline.image_shape)
+        )
+        seed = np.uint32(self.config.seed)
         # Random numbers in many shapes compile slowly and run once: level 0 compiles several
         # times faster on CPU.
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
         options = quick if self.devices.platform == 'cpu' else {}
-        state = jax.jit(init).lower().compile(compiler_options=options)()
+        state = init.lower(seed).compile(compiler_options=options)(seed)
         if latest := self.checkpoints.latest_step:
             state, saved = self.checkpoints.restore(state, latest)
             self.progress = Progress(**saved)
@@ -379,13 +384,15 @@ class _Run:
         """Draws the first images of training as the net sees them, augmented."""
         index = self.pipeline.train_batch(0)['index'][:64]
         chosen = jnp.arange(len(index))
+        resident = self.pipeline.resident()
+        resident['image'] = resident['image'][index]
         images_NHWC = training_step.training_images(
             self.recipe,
-            {'image': jnp.asarray(self.pipeline.images_NHWC[index])},
+            jax.tree.map(jnp.asarray, resident),
             {'index': chosen, 'position': chosen},
             jnp.zeros((), jnp.int32),
         )
-        offset, scale = map(np.asarray, self.recipe.normalization)
+        offset, scale = self.pipeline.normalization
         levels = np.asarray(images_NHWC, np.float64) * scale + offset
         return pictures.contact_sheet(np.round(levels).clip(0, 255).astype(np.uint8))
 
@@ -447,11 +454,11 @@ class _Run:
 
 
 def _recipe(
-    config: Any, pipeline: input_pipeline.Pipeline, total_steps: int, steps_per_epoch: float
+    config: Any, num_classes: int, total_steps: int, steps_per_epoch: float
 ) -> training_step.Recipe:
     model = models.build(
         config.model.to_dict(),
-        len(pipeline.class_names),
+        num_classes,
         config.dtype,
         config.scale.width,
         config.scale.depth,
@@ -461,12 +468,10 @@ def _recipe(
         model,
         transformation,
         schedule,
-        pipeline.normalization,
         config.augment.shift_pixels,
         config.augment.flip,
         config.label_smoothing,
         config.ema_decay,
-        config.seed,
         jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
     )
 

@@ -23,23 +23,19 @@ class Recipe(NamedTuple):
       model: the net.
       optimizer: gradients to updates.
       schedule: step to learning rate, for the metrics.
-      normalization: of the input, fitted on training images.
       shift_pixels, flip: augmentation, as in `config.augment`.
       label_smoothing: share of the label spread over all classes.
       ema_decay: decay of the weights' moving average; 0 keeps none.
-      seed: of augmentation and dropout.
       dtype: of images and loss: float32, or float64 under `config.dtype='float64'`.
     """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
-    normalization: preprocess.Normalization
     shift_pixels: int
     flip: bool
     label_smoothing: float
     ema_decay: float
-    seed: int
     dtype: Any
 
 
@@ -67,9 +63,9 @@ class State:
         return {'params': params, 'batch_stats': batch_stats}
 
 
-def init_state(recipe: Recipe, image_shape: tuple[int, ...]) -> State:
+def init_state(recipe: Recipe, image_shape: tuple[int, ...], seed: jax.Array) -> State:
     """Makes the state of step 0: a function of the seed and the net."""
-    key = jax.random.fold_in(jax.random.key(recipe.seed), stream_id('init'))
+    key = jax.random.fold_in(jax.random.key(seed), stream_id('init'))
     images_BHWC = jnp.zeros((1, *image_shape), recipe.dtype)
     variables = recipe.model.init(key, images_BHWC, train=False)
     params = variables['params']
@@ -89,12 +85,10 @@ def training_images(
     recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array], step: jax.Array
 ) -> jax.Array:
     """Gathers, normalises and augments the images of a batch: [B, H, W, C] around 0."""
-    images_BHWC = preprocess.normalize(
-        resident['image'][batch['index']], recipe.normalization, recipe.dtype
-    )
+    images_BHWC = _gather(recipe, resident, batch)
     # Folded per example by its place in the global batch: the same on any number of devices.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        _step_key(recipe, 'augment', step), batch['position']
+        _step_key(resident, 'augment', step), batch['position']
     )
     return preprocess.augment(images_BHWC, keys, recipe.shift_pixels, recipe.flip)
 
@@ -107,7 +101,7 @@ def train_step(
     Args:
       recipe: what the step is made of.
       state: replicated.
-      resident: image uint8 [N, H, W, C] and label int32 [N], replicated.
+      resident: `Pipeline.resident()`, replicated.
       batch: this device's share of the plan: index and position, int32 [B / devices].
 
     Returns:
@@ -123,7 +117,7 @@ def train_step(
             images_BHWC,
             train=True,
             mutable=['batch_stats'],
-            rngs={'dropout': _step_key(recipe, 'dropout', state.step)},
+            rngs={'dropout': _step_key(resident, 'dropout', state.step)},
         )
         targets = optax.smooth_labels(
             jax.nn.one_hot(labels_B, logits.shape[-1], dtype=recipe.dtype), recipe.label_smoothing
@@ -177,15 +171,21 @@ def eval_step(
     batch: dict[str, jax.Array],
 ) -> jax.Array:
     """Returns the logits [B / devices, classes] of this device's share of `batch['index']`."""
-    images_BHWC = preprocess.normalize(
-        resident['image'][batch['index']], recipe.normalization, recipe.dtype
-    )
+    images_BHWC = _gather(recipe, resident, batch)
     logits: Any = recipe.model.apply(variables, images_BHWC, train=False)
     return logits
 
 
-def _step_key(recipe: Recipe, stream: str, step: jax.Array) -> jax.Array:
-    key = jax.random.fold_in(jax.random.key(recipe.seed), stream_id(stream))
+def _gather(
+    recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
+) -> jax.Array:
+    """Returns the normalised images [B, H, W, C] that `batch['index']` points at."""
+    images_BHWC = resident['image'][batch['index']]
+    return preprocess.normalize(images_BHWC, resident['offset'], resident['scale'], recipe.dtype)
+
+
+def _step_key(resident: dict[str, jax.Array], stream: str, step: jax.Array) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(resident['seed']), stream_id(stream))
     return jax.random.fold_in(key, step)
 
 
