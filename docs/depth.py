@@ -47,7 +47,9 @@ def draw(points: dict[int, list[float]]) -> None:
     spreads = [statistics.stdev(values) for values in points.values()]
     axes.errorbar(list(points), means, spreads, marker='o', capsize=4, color='tab:blue')
     for depth, mean, spread in zip(points, means, spreads, strict=True):
-        axes.annotate(f'{mean:.1f} ± {spread:.1f}', (depth, mean), (8, -12), textcoords='offset points')
+        text = f'{mean:.1f} ± {spread:.1f}'
+        axes.annotate(text, (depth, mean), (8, -16), textcoords='offset points')
+    axes.margins(x=0.2, y=0.15)
     canvas.print_png(str(ROOT / 'docs' / 'depth.png'))
 
 
