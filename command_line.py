@@ -6,7 +6,9 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -20,23 +22,25 @@ from models import FAMILIES
 _MENDABLE = {
     errno.ENOSPC: 'free some space; the same command goes on from the last checkpoint',
     errno.EDQUOT: 'free some of your quota; the same command goes on from the last checkpoint',
-    errno.EACCES: 'choose a folder you may write to, with --workdir',
-    errno.EROFS: 'choose a folder you may write to, with --workdir',
+    errno.EACCES: 'mend its permissions, or choose another folder',
+    errno.EROFS: 'choose a folder you may write to',
 }
 
 
 def run(main: Callable[[], int], usage: str) -> NoReturn:
     """Parses the command line, runs `main` and exits with the status it returns.
 
-    A user's mistake ends in one line on standard error and status 2; an interruption without
-    anything to save in status 130.
+    What the user can mend ends in one line on standard error and status 2 (a full disk: 1); an
+    interruption outside training in status 130.
 
     Args:
       main: reads `flags.FLAGS`.
       usage: what `--help` prints before the flags and fields.
     """
     name = pathlib.Path(sys.argv[0]).name
-    logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell what they do at lower levels.
+    logging.set_verbosity(logging.FATAL)  # What Orbax and TFDS log below that we say ourselves.
+    # Outside the training loop, which saves first, SIGTERM ends a command as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
             print(_help(usage))
@@ -46,7 +50,7 @@ def run(main: Callable[[], int], usage: str) -> NoReturn:
     except UserError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
-        message, status = 'Interrupted. The same command starts again from the last save.', 130
+        message, status = 'Interrupted; the same command goes on from the last checkpoint.', 130
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
@@ -64,7 +68,7 @@ def _parse(argv: list[str]) -> None:
     """
     fields = default.flatten(_base_config(argv))
     for argument in argv[1:]:
-        if match := re.match(r'--?(?:no)?config\.([^=]+)', argument):
+        if match := re.match(r'--?(?:no)?config\.([^=]*)', argument):
             _check_field(match.group(1), fields)
     try:
         rest = flags.FLAGS(argv)
@@ -97,7 +101,16 @@ def _base_config(argv: list[str]) -> Any:
         known = sorted(os.fspath(p) for p in folder.glob('*.py') if p.name != '__init__.py')
         there = f' {folder} holds {", ".join(known)}.' if known else ''
         raise UserError(f'There is no config file {path!r}.{did_you_mean(path, known)}{there}')
-    return runpy.run_path(path)['get_config'](*dataset)
+    try:
+        return runpy.run_path(path)['get_config'](*dataset).lock()
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == path]
+        where = f', line {lines[-1]}' if lines else ''
+        reason = ' '.join(str(error).split()) or 'failed'
+        raise UserError(f'{path}{where}: {type(error).__name__}: {reason}') from error
 
 
 def _check_field(name: str, fields: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The only door to data: `config.dataset` in, device-resident arrays and index plans out.
+"""The only door to data: `config.dataset` in, arrays for the device and index plans out.
 
 `load(config)` gives a `Pipeline` with three doors:
 
@@ -139,13 +139,14 @@ def load(config: Any) -> Pipeline:
         dataset.test_fraction,
         stopping.fraction if stopping.patience_epochs else 0.0,
     )
+    training_images = source.images_NHWC[members['train']]
     return Pipeline(
-        dataset.name,
-        source.class_names,
-        source.images_NHWC,
-        source.labels,
-        members,
-        fit_normalization(source.images_NHWC[members['train']], dataset.normalization),
-        config.seed,
-        config.batch_size,
+        name=dataset.name,
+        class_names=source.class_names,
+        images_NHWC=source.images_NHWC,
+        labels=source.labels,
+        members=members,
+        normalization=fit_normalization(training_images, dataset.normalization),
+        seed=config.seed,
+        batch_size=config.batch_size,
     )

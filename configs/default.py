@@ -40,7 +40,8 @@ FIELDS: dict[str, dataclasses.Field] = {
         0, 'Height and width in pixels to resize images to; 0: as they are.', at_least=0
     ),
     'dataset.normalization': field(
-        'zscore', 'Input normalisation; its statistics come from training images alone.',
+        'zscore',
+        'Mean 0 and deviation 1 by channel, or mean 0, or 0 to 1; fitted on the training split.',
         choices=('zscore', 'mean', 'min_max')
     ),
     'augment.shift_pixels': field(
@@ -60,7 +61,7 @@ FIELDS: dict[str, dataclasses.Field] = {
         'cosine', 'Learning rate after warmup: cosine to 0, or constant.',
         choices=('cosine', 'constant')
     ),
-    'optimizer.warmup_epochs': field(2.0, 'Linear warmup from 0, in epochs.', at_least=0.0),
+    'optimizer.warmup_epochs': field(2.0, 'Linear warmup to the peak, in epochs.', at_least=0.0),
     'optimizer.weight_decay': field(
         5e-4, 'Weight decay of kernels; biases and norm parameters have none.', at_least=0.0
     ),
@@ -108,10 +109,15 @@ def get_config(dataset: str = 'digits', family: str = 'residual') -> ConfigDict:
       family: a name of `models.FAMILIES`; the file decides it, since fields depend on it.
 
     Raises:
-      UserError: the data set is an empty name.
+      UserError: the data set is an empty name, or the family unknown.
     """
     if not dataset:
         raise UserError('No data set after the colon of --config: leave the colon out for digits.')
+    if family not in FAMILIES:
+        raise UserError(
+            f'There is no family {family!r}; there are {", ".join(FAMILIES)}.'
+            f'{did_you_mean(family, FAMILIES)}'
+        )
     name = datasets.full_name(dataset)
     values = {name: f.default for name, f in FIELDS.items()}
     values |= {'model.family': family}

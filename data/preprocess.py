@@ -37,12 +37,12 @@ def fit_normalization(images_NHWC: np.ndarray, kind: str) -> Normalization:
 def normalize(
     images_BHWC: jax.Array, offset_C: jax.Array, scale_C: jax.Array, dtype: Any = jnp.float32
 ) -> jax.Array:
-    """Maps uint8 images to numbers around 0, in float32 or float64."""
+    """Maps uint8 images to normalised ones, in float32 or float64."""
     return (images_BHWC.astype(dtype) - offset_C.astype(dtype)) / scale_C.astype(dtype)
 
 
 def augment(images_BHWC: jax.Array, keys: jax.Array, shift_pixels: int, flip: bool) -> jax.Array:
-    """Shifts and mirrors each image by its own key; what a shift uncovers is 0, the mean."""
+    """Shifts and mirrors each image by its own key; what a shift uncovers becomes 0."""
     if not shift_pixels and not flip:
         return images_BHWC
 
@@ -51,10 +51,10 @@ def augment(images_BHWC: jax.Array, keys: jax.Array, shift_pixels: int, flip: bo
         if shift_pixels:
             pad = shift_pixels
             padded = jnp.pad(image_HWC, ((pad, pad), (pad, pad), (0, 0)))
-            corner = jax.random.randint(shift_key, (2,), 0, 2 * pad + 1)
+            corner = jax.random.randint(shift_key, (2,), 0, 2 * pad + 1, jnp.int32)
             image_HWC = jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), image_HWC.shape)
         if flip:
-            mirrored = jax.random.bernoulli(flip_key)
+            mirrored = jax.random.bernoulli(flip_key, jnp.float32(0.5))
             image_HWC = jnp.where(mirrored, image_HWC[:, ::-1], image_HWC)
         return image_HWC
 

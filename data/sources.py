@@ -40,7 +40,7 @@ def load(name: str, data_dir: str, image_size: int) -> Source:
     """Loads the data set `name` into host memory.
 
     Args:
-      name: `digits` or `tfds:NAME`.
+      name: `digits`, or `tfds:NAME`, for which NAME is short.
       data_dir: `config.dataset.data_dir`.
       image_size: pixels to resize height and width to; 0 keeps images as they are.
 
@@ -48,6 +48,8 @@ def load(name: str, data_dir: str, image_size: int) -> Source:
       UserError: unknown, absent, too large, or no image classification.
     """
     kind, _, rest = name.partition(':')
+    if kind not in SOURCES and not rest:
+        kind, rest = 'tfds', name
     if kind not in SOURCES:
         raise UserError(
             f'Unknown source {kind!r} in config.dataset.name={name!r}; known: '
@@ -60,6 +62,8 @@ def _load_digits(rest: str, data_dir: str, image_size: int) -> Source:
     """scikit-learn's embedded digits: 1,797 grey images of 8x8 pixels with 17 levels."""
     from sklearn.datasets import load_digits
 
+    if rest:
+        raise UserError(f'The source digits takes nothing after its colon; it was given {rest!r}.')
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     if image_size:
@@ -87,10 +91,11 @@ def _load_tfds(name: str, data_dir: str, image_size: int) -> Source:
         raise UserError(f'{name} has no training split; it has {", ".join(builder.info.splits)}.')
     examples = sum(builder.info.splits[split].num_examples for split in splits)
     _check_memory(name, builder.info.features[image_key].shape, examples, image_size)
+    channels = builder.info.features[image_key].shape[-1]
     for split in splits:
         start = len(images)
-        for example in _examples(tfds, builder, split, image_key):
-            images.append(_decode(example[image_key], name, image_size))
+        for example in _examples(tfds, builder, split, image_key, label_key):
+            images.append(_decode(example[image_key], channels, name, image_size))
             labels.append(int(example[label_key]))
             if images[-1].shape != images[0].shape:
                 raise UserError(
@@ -113,9 +118,12 @@ def _prepared_builder(tfds: Any, name: str, data_dir: str) -> Any:
             f'Unknown data set {name!r}: it is neither `digits` nor a set of TensorFlow Datasets.'
             f'{did_you_mean(name, ["digits", *known])}'
         ) from error
+    except (ValueError, AssertionError) as error:  # A version or config that the set has not.
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f'TensorFlow Datasets cannot give {name!r}: {reason}') from error
     if builder.info.splits:
         return builder
-    here = f'{name} is not prepared in {builder.data_path.parent.parent}'
+    here = f'{name} is not prepared in {builder.data_path}'
     remedy = (
         f'Set --config.dataset.data_dir or TFDS_DATA_DIR to a folder that holds it, or prepare it '
         f'where there is a network: python -c "import tensorflow_datasets as tfds; '
@@ -167,28 +175,40 @@ def _check_memory(name: str, shape: tuple, examples: int, image_size: int) -> No
         )
 
 
-def _examples(tfds: Any, builder: Any, split: str, image_key: str) -> Iterable[dict[str, Any]]:
+def _examples(
+    tfds: Any, builder: Any, split: str, image_key: str, label_key: str
+) -> Iterable[dict[str, Any]]:
     """Yields examples with encoded images, in the stored order, whatever the file format."""
-    decoders = {image_key: tfds.decode.SkipDecoding()}
+    encoded = {image_key: tfds.decode.SkipDecoding()}
     if builder.info.file_format.value != 'tfrecord':
-        source = builder.as_data_source(split=split, decoders=decoders)
+        source = builder.as_data_source(split=split, decoders=encoded)
         for start in range(0, len(source), 1000):
             yield from source.__getitems__(range(start, min(start + 1000, len(source))))
         return
-    importlib.import_module('tensorflow').config.set_visible_devices([], 'GPU')
-    dataset = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
-    for batch in tfds.as_numpy(dataset.batch(1000)):
-        for i in range(len(batch[image_key])):
-            yield {key: values[i] for key, values in batch.items() if hasattr(values, '__len__')}
-
-
-def _decode(encoded: bytes, name: str, image_size: int) -> np.ndarray:
-    """Decodes one image to uint8 [H, W, C] with 1 or 3 channels, resized where asked."""
     try:
-        picture: Image.Image = Image.open(io.BytesIO(encoded))
-        if picture.mode not in ('L', 'RGB'):
-            picture = picture.convert('RGB')
-        image = np.asarray(picture)
+        tensorflow = importlib.import_module('tensorflow')
+    except ImportError as error:
+        raise UserError(
+            f'{builder.name} is stored as tfrecord, which needs TensorFlow ({error}): install '
+            'tensorflow, or prepare the set with file_format="array_record".'
+        ) from error
+    tensorflow.config.set_visible_devices([], 'GPU')
+    # Other features may differ in shape between examples, and could not be batched.
+    both = tfds.decode.PartialDecoding({image_key: True, label_key: True}, encoded)
+    dataset = builder.as_dataset(split=split, decoders=both, shuffle_files=False)
+    for batch in tfds.as_numpy(dataset.batch(1000)):
+        for image, label in zip(batch[image_key], batch[label_key], strict=True):
+            yield {image_key: image, label_key: label}
+
+
+def _decode(encoded: bytes, channels: int | None, name: str, image_size: int) -> np.ndarray:
+    """Decodes one image to uint8 [H, W, 1 or 3], resized where asked.
+
+    The set decides on the channels, not the file: colour sets hold grey files here and there.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            image = np.asarray(picture.convert('L' if channels == 1 else 'RGB'))
     except OSError as error:
         raise UserError(f'{name} holds an image that cannot be decoded: {error}.') from error
     image = image[..., None] if image.ndim == 2 else image

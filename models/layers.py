@@ -36,14 +36,12 @@ class Norm(nn.Module):
     kind: str
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    scale_init: Any = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         common: dict[str, Any] = {
             'dtype': self.dtype,
             'param_dtype': self.param_dtype,
-            'scale_init': self.scale_init,
             'epsilon': 1e-5,
             'name': self.kind,
         }
@@ -63,11 +61,10 @@ class Pool(nn.Module):
 
     kind: str  # 'max' or 'average'
     window: int = 2
-    stride: int = 2
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array) -> jax.Array:
-        window, strides = (self.window,) * 2, (self.stride,) * 2
+        window, strides = (self.window,) * 2, (2, 2)
         if self.kind == 'max':
             return nn.max_pool(images_BHWC, window, strides, 'SAME')
         return nn.avg_pool(images_BHWC, window, strides, 'SAME', count_include_pad=False)
@@ -88,7 +85,9 @@ class Dropout(nn.Module):
             return x
         positions = jax.lax.axis_index(BATCH_AXIS) * x.shape[0] + jnp.arange(x.shape[0])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng('dropout'), positions)
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:]))(keys)
+        # Of a fixed type, so that JAX_ENABLE_X64 does not change what is drawn.
+        probability = jnp.float32(1.0 - self.rate)
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, probability, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
 
 

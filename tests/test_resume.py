@@ -2,16 +2,19 @@
 
 import json
 import random
+import shutil
 import signal
+import subprocess
 import time
 
-import jax
 import numpy as np
 import pytest
 from conftest import start, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_step import checkpoint_arrays
 
-from training.checkpoint import Checkpoints
+import training.loop
+from training.loop import train_and_evaluate
 
 # Everything that has a state: dropout, augmentation, moving average, batch norm, momentum.
 COMMAND = (
@@ -27,12 +30,8 @@ TIMINGS = ('seconds',)
 
 def parameters(folder):
     """Returns every array of the last checkpoint, as saved."""
-    import orbax.checkpoint as ocp
-
-    manager = ocp.CheckpointManager(folder / 'checkpoints')
-    step = manager.latest_step()
-    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored['state'])]
+    latest = max(int(p.name) for p in (folder / 'checkpoints').iterdir())
+    return checkpoint_arrays(folder, latest)
 
 
 def outcome(folder):
@@ -74,11 +73,15 @@ def assert_same(folder, uninterrupted):
 
 
 def test_killed_twice_ends_in_the_same_bits(tmp_path, uninterrupted):
-    moments = random.Random(time.time_ns())
-    for least in (2, 6):
+    # Anywhere between evaluations, or in a save; the seed is printed where the test fails.
+    seed = time.time_ns()
+    print(f'moments of the kills: random.Random({seed})')
+    moments = random.Random(seed)
+    for more in (2, 3):
+        lines = lines_written(tmp_path)
         process = start(*COMMAND, f'--workdir={tmp_path}')
-        wait_for(tmp_path, least, process)
-        time.sleep(moments.uniform(0.0, 0.4))  # Anywhere between evaluations, or in a save.
+        wait_for(tmp_path, lines + more, process)
+        time.sleep(moments.uniform(0.0, 0.4))
         process.kill()
         process.communicate()
         assert not (tmp_path / 'result.json').exists()
@@ -106,8 +109,6 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, uninterrupted, number):
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
-    import shutil
-
     folder = tmp_path / 'run'
     shutil.copytree(uninterrupted, folder)
     (folder / 'result.json').unlink()
@@ -124,18 +125,85 @@ def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
 
 
 def test_the_latest_and_the_best_checkpoint_are_kept(uninterrupted):
-    checkpoints = Checkpoints(uninterrupted / 'checkpoints')
     result, lines = outcome(uninterrupted)
     best = max(lines, key=lambda line: (line['validation_accuracy'], line['step']))
-    assert checkpoints.best_step == result['best_step'] == best['step']
-    assert checkpoints.latest_step == result['last_step'] == lines[-1]['step']
-    checkpoints.close()
+    assert result['best_step'] == best['step']
+    saved = {int(p.name) for p in (uninterrupted / 'checkpoints').iterdir()}
+    assert saved == {best['step'], *(line['step'] for line in lines[-2:])}
+
+
+def test_a_signal_at_any_moment_loses_no_metrics(tiny_config, tmp_path, monkeypatch):
+    """The signal comes between two looks at it: within the third pass of the loop."""
+
+    class Late:
+        looks = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+        @property
+        def received(self):
+            self.looks += 1
+            return self.looks >= 4
+
+    config = tiny_config(epochs=1.0)
+    train_and_evaluate(config, tmp_path / 'whole', quiet=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(training.loop, 'Interruption', Late)
+        stopped = train_and_evaluate(config, tmp_path / 'stopped', quiet=True)
+    assert (stopped['status'], stopped['last_step']) == ('interrupted', 3)
+    train_and_evaluate(config, tmp_path / 'stopped', quiet=True)
+    assert outcome(tmp_path / 'stopped') == outcome(tmp_path / 'whole')
+
+
+def test_a_kill_while_the_result_is_written_loses_nothing(tmp_path, uninterrupted):
+    folder = tmp_path / 'run'
+    shutil.copytree(uninterrupted, folder)
+    (folder / 'result.json').unlink()
+    for path in folder.glob('events.out.tfevents.*'):
+        path.unlink()
+    train(*COMMAND, f'--workdir={folder}')
+    assert_same(folder, uninterrupted)
+    events = EventAccumulator(str(folder), size_guidance={'tensors': 0}).Reload()
+    assert len(events.Tensors('train/loss')) == len(outcome(folder)[1])
+    assert len(events.Tensors('confusion_matrix/validation')) == 1
+
+
+def test_sigterm_before_training_says_so(tmp_path):
+    process = start(*COMMAND, f'--workdir={tmp_path}')
+    process.stdout.readline()  # The headline: data and net come next.
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.startswith('train.py: Interrupted')
+    assert err.count('\n') == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mount = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(disk)])
+    if mount.returncode:
+        pytest.skip('mounting a small disk needs root')
+    try:
+        _, err = train(*COMMAND, f'--workdir={disk}/run', status=1)
+        assert 'No space left on device' in err, err
+        assert err.count('\n') == 1, err
+        subprocess.run(['mount', '-o', 'remount,size=50m', str(disk)], check=True)
+        train(*COMMAND, f'--workdir={disk}/run')
+    finally:
+        subprocess.run(['umount', str(disk)], check=True)
 
 
 def test_two_processes_do_not_share_a_run_folder(tmp_path):
     process = start(*COMMAND, f'--workdir={tmp_path}')
     wait_for(tmp_path, 1, process)
-    _, err = train(*COMMAND, f'--workdir={tmp_path}', status=2)
+    try:
+        _, err = train(*COMMAND, f'--workdir={tmp_path}', status=2)
+    finally:
+        process.kill()
+        process.communicate()
     assert 'Another process is training' in err
-    process.kill()
-    process.communicate()

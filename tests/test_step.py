@@ -6,9 +6,11 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import input_pipeline
+from errors import UserError
 from training import loop, optimizer, step
 from training.data_parallel import DataParallel
 from training.loop import train_and_evaluate
@@ -79,11 +81,12 @@ def test_clipping_bounds_the_update(tiny_config):
 
 def test_the_moving_average_follows_and_is_what_is_reported(tiny_config):
     before, after, _ = one_step(tiny_config(ema_decay=0.9))
+    # At step 0 the ramp (1 + step) / (10 + step) keeps a tenth of the first weights.
     kernel = ('stem', 'kernel')
     old, new = before.params[kernel[0]][kernel[1]], after.params[kernel[0]][kernel[1]]
-    average = after.average[0][kernel[0]][kernel[1]]
+    average = after.ema['params'][kernel[0]][kernel[1]]
     np.testing.assert_allclose(average, 0.1 * old + 0.9 * new, rtol=1e-5)
-    assert after.reported()['params'] is after.average[0]
+    assert after.reported() is after.ema
     plain = one_step(tiny_config())[1]
     assert plain.reported()['params'] is plain.params
 
@@ -124,19 +127,53 @@ def test_adamw_trains(tiny_config, tmp_path):
     assert result['test']['accuracy'] > 0.6
 
 
+def checkpoint_arrays(folder, step):
+    """Returns every array of a checkpoint, as saved."""
+    with ocp.CheckpointManager(folder / 'checkpoints') as manager:
+        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored['state'])]
+
+
 def test_divergence_is_told_and_keeps_the_last_good_checkpoint(tiny_config, tmp_path, capsys):
     config = tiny_config(
-        model__norm='none', optimizer__schedule='constant', optimizer__learning_rate=1e15,
-        optimizer__warmup_epochs=1.5, evaluate_every_epochs=0.12, family='plain',
+        model__norm='none', optimizer__schedule='constant', optimizer__learning_rate=30.0,
+        optimizer__warmup_epochs=0.0, evaluate_every_epochs=0.12, family='plain',
+        optimizer__weight_decay=1e3, epochs=9.0,
     )  # fmt: skip
     result = train_and_evaluate(config, tmp_path, quiet=True)
     assert result['status'] == 'diverged'
     assert result['test']['accuracy'] is None
     assert 0 < result['saved_step'] < result['diverged_step']
+    kept = checkpoint_arrays(tmp_path, result['saved_step'])
+    assert all(np.isfinite(array).all() for array in kept)
     assert f'step {result["diverged_step"]}' in capsys.readouterr().out
     assert not (tmp_path / 'predictions.npz').exists()
     again = train_and_evaluate(config, tmp_path, quiet=True)
     assert again == result
+
+
+def test_weights_that_the_last_update_broke_are_not_kept(tiny_config, tmp_path, capsys):
+    # Loss and gradient of step 1 are finite; what it makes of the weights is not.
+    config = tiny_config(
+        family='plain', model__norm='none', optimizer__learning_rate=1e35, epochs=0.1,
+        optimizer__warmup_epochs=0.0,
+    )  # fmt: skip
+    result = train_and_evaluate(config, tmp_path, quiet=True)
+    assert (result['status'], result['diverged_step']) == ('diverged', 1)
+    assert result['saved_step'] is None
+    assert 'no checkpoint was written' in capsys.readouterr().out
+
+
+def test_patience_shorter_than_an_evaluation_waits_for_one(tiny_config, tmp_path):
+    config = tiny_config(
+        early_stopping__patience_epochs=0.1, epochs=20.0, optimizer__schedule='constant'
+    )
+    result = train_and_evaluate(config, tmp_path, quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert result['status'] == 'early_stopped'
+    assert len(lines) >= 2
+    assert result['last_step'] == lines[-1]['step']
+    assert result['best_step'] == result['reported_step'] == lines[-2]['step']
 
 
 def test_early_stopping_judges_on_a_tenth_of_the_training_part(tiny_config, tmp_path):
@@ -175,10 +212,9 @@ def test_the_profiler_leaves_a_trace(tiny_config, tmp_path):
 
 
 def test_debug_nans_names_the_step(tiny_config, tmp_path):
-    from errors import UserError
-
     config = tiny_config(
-        debug_nans=True, model__norm='none', optimizer__learning_rate=1e20, family='plain'
-    )
-    with pytest.raises(UserError, match='debug_nans'):
+        debug_nans=True, model__norm='none', optimizer__learning_rate=1e20, family='plain',
+        steps_per_dispatch=4,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r'a NaN in step 2, made at models/\w+\.py:\d+ \('):
         train_and_evaluate(config, tmp_path, quiet=True)

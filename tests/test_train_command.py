@@ -167,8 +167,10 @@ def test_scaled_config_multiplies_width_and_depth(tmp_path):
 def test_help_lists_flags_and_every_field():
     out, _ = train('--help')
     fields = [name for family in ('plain', 'residual') for name in default.described(family)]
-    for name in ('--workdir', '--quiet', *fields):
-        assert name in out
+    for name in fields:
+        assert f'\n  {name} = ' in out
+    for name in ('--config:', '--workdir:', '--quiet:'):
+        assert f'\n  {name} ' in out
 
 
 def test_without_tensorflow_the_same_figures_are_in_metrics(tmp_path):

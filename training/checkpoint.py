@@ -3,7 +3,11 @@
 A checkpoint is a host copy of the state, so it restores on any number of devices.
 """
 
+import contextlib
+import errno
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,7 +17,7 @@ from flax import serialization
 from orbax.checkpoint import checkpoint_managers
 
 from errors import UserError
-from training.step import State
+from training.step import TrainState
 
 UNRATED = -1e30
 
@@ -46,12 +50,7 @@ class Checkpoints:
         """The last step saved, or None."""
         return self._manager.latest_step()
 
-    @property
-    def best_step(self) -> int | None:
-        """The saved step with the highest score, or None."""
-        return self._manager.best_step()
-
-    def save(self, step: int, state: State, progress: dict[str, Any], score: float) -> None:
+    def save(self, step: int, state: TrainState, progress: dict[str, Any], score: float) -> None:
         """Starts saving; returns once the state is copied.
 
         Args:
@@ -62,15 +61,13 @@ class Checkpoints:
         """
         # A copy of our own: the next step reuses the state's memory while this is written.
         copied = jax.tree.map(np.array, serialization.to_state_dict(state))
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(progress)
-            ),
-            metrics={'score': score},
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(progress)
         )
+        with self._disk_errors():
+            self._manager.save(step, args=arguments, metrics={'score': score})
 
-    def restore(self, template: State, step: int) -> tuple[State, dict[str, Any]]:
+    def restore(self, template: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """Returns the state and the progress saved at `step`.
 
         Args:
@@ -78,7 +75,7 @@ class Checkpoints:
           step: one that exists.
 
         Raises:
-          UserError: the checkpoint is of another model or damaged.
+          UserError: the checkpoint is damaged or of another model.
         """
         target = serialization.to_state_dict(template)
         where = self._folder / str(step)
@@ -90,7 +87,7 @@ class Checkpoints:
                     progress=ocp.args.JsonRestore(),
                 ),
             )
-        except (ValueError, KeyError, OSError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else error
             raise UserError(
                 f'The checkpoint {where} cannot be read: it is damaged or of another model '
@@ -100,12 +97,25 @@ class Checkpoints:
         return serialization.from_state_dict(template, restored['state']), restored['progress']
 
     def wait(self) -> None:
-        """Waits until everything is on disk; raises what went wrong while writing."""
-        self._manager.wait_until_finished()
+        """Waits until everything is on disk; raises OSError where the disk is full."""
+        with self._disk_errors():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
-        self._manager.close()
+        with self._disk_errors():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Turns the errors by which tensorstore says that the disk is full into OSError."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            for number in (errno.ENOSPC, errno.EDQUOT):
+                if f"os_error_code='{number}'" in str(error) or os.strerror(number) in str(error):
+                    raise OSError(number, os.strerror(number), str(self._folder)) from error
+            raise
 
 
 def _score(metrics: Any) -> float:

@@ -13,7 +13,7 @@ from models.summary import Layer
 
 
 class Console:
-    """Prints to standard output; tables and the progress bar fall away under `quiet`.
+    """Prints to standard output; `quiet` leaves out all but the headline and the result.
 
     Where the output is no terminal there is no progress bar, no colour and no wrapping.
     """
@@ -21,7 +21,9 @@ class Console:
     def __init__(self, quiet: bool = False):
         self._quiet = quiet
         terminal = sys.stdout.isatty()
-        self._rich = RichConsole(highlight=False, width=None if terminal else 100)
+        self._rich = RichConsole(
+            highlight=False, width=None if terminal else 100, force_terminal=terminal
+        )
         self._bar: progress.Progress | None = None
         self._task: Any = None
 

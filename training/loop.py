@@ -32,8 +32,10 @@ from training.profile import Profile
 from training.run_folder import RunFolder
 from training.writers import TensorBoard
 
-# A dispatch should last about a second at most, since signals wait for it.
+# On GPU and TPU a dispatch holds so many steps at most, and so many FLOPs: about a second on a
+# large device, since signals wait for it.
 _STEPS_PER_DISPATCH = 50
+_FLOPS_PER_DISPATCH = 3e13
 
 
 def train_and_evaluate(
@@ -79,8 +81,8 @@ def train_and_evaluate(
         try:
             result = run.to_the_end()
         except FloatingPointError as error:
-            place = str(error).strip().splitlines()[0]
-            raise UserError(f'config.debug_nans: step {run.step + 1}: {place}') from error
+            place = results.deepest_own_frame(error)
+            raise UserError(f'config.debug_nans: a NaN {run.doing}, made at {place}.') from error
         results.show(console, folder, result)
         return result
 
@@ -92,6 +94,7 @@ class Progress:
     Attributes:
       sums: of each metric over the steps since the last evaluation.
       steps: how many those are.
+      evaluated_step: step of the last evaluation; 0 before.
       best_step: step of the best evaluation so far; of two equal ones the later; 0 before.
       best_score: validation accuracy there, or minus the loss on the images set aside for early
         stopping.
@@ -100,9 +103,10 @@ class Progress:
 
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     steps: int = 0
+    evaluated_step: int = 0
     best_step: int = 0
     best_score: float = UNRATED
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class _Run:
@@ -124,15 +128,16 @@ class _Run:
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
-        automatic = 1 if devices.platform == 'cpu' else _STEPS_PER_DISPATCH
-        self.dispatch_steps = config.steps_per_dispatch or automatic
         self.recipe = _recipe(
             config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
         )
         self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
+        self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers)
         console.model(summary.grouped(self.layers, at_most=24))
 
         self.progress = Progress()
+        self.doing = ''  # For the message of debug_nans.
+        self.first_step: float | None = None
         self.step = 0
         self.settled_step = 0  # Up to here everything is evaluated and saved.
         self.diverged_step: int | None = None
@@ -144,6 +149,8 @@ class _Run:
         )
         self.eval_step = devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
         self.tensorboard: TensorBoard | None = None
+        # Not before data and net are known to exist: a mistake leaves no run folder behind.
+        folder.write_json('config.json', config.to_dict())
         self.checkpoints = Checkpoints(folder.path / 'checkpoints')
         self.profile = Profile(config.profile_steps, folder.path)
 
@@ -160,13 +167,11 @@ class _Run:
         self.resident = self.devices.replicate(self.pipeline.resident())
         self._spend('start_up')
         self._prepare_state()
-        status = 'finished'
-        if self.step < self.total_steps and not self._patience_is_over():
+        status = self._ending()
+        if not status:
             self._announce()
             with self.console.training(self.step, self.total_steps), Interruption() as signals:
                 status = self._train(signals)
-        if status == 'finished' and self._patience_is_over():
-            status = 'early_stopped'
         return self._interrupt() if status == 'interrupted' else self._finish(status)
 
     # Preparing.
@@ -205,7 +210,7 @@ class _Run:
         if not self.config.debug_nans and (memory := train_steps.memory_analysis()):
             mebibytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
             used = f'; a step takes {mebibytes:,.0f} MiB of memory'
-        config, weights = self.config, 'moving average of' if self.config.ema_decay else 'last'
+        config, weights = self.config, 'ema' if self.config.ema_decay else 'raw'
         self.console.line(
             f'Model     {config.model.family}: {sum(r.parameters for r in self.layers):,} '
             f'parameters, {sum(r.flops for r in self.layers):,} FLOPs per image{used}\n'
@@ -220,37 +225,45 @@ class _Run:
         """Runs to the end and returns why it ended: a status of `result.json`."""
         self.clock = time.perf_counter()
         while True:
-            if self._evaluation_is_due() or signals.received:
+            interrupted = signals.received  # Once: a signal may come at any moment.
+            if interrupted or self._evaluation_is_due():
                 self._read_metrics()
-            if self.diverged_step:
-                self._spend('train')
-                return 'diverged'
-            if self._evaluation_is_due():
+            if self._evaluation_is_due() and not self.diverged_step:
                 self._evaluate_and_save()
-            if self.step == self.total_steps or self._patience_is_over():
-                return 'finished'
-            if signals.received:
+            if ending := self._ending() or ('interrupted' if interrupted else ''):
                 self._spend('train')
-                return 'interrupted'
+                return ending
             self._dispatch()
             self.profile.after_dispatch(self.step, self.state)
             self.console.advance(self.step)
+
+    def _ending(self) -> str:
+        """Returns the status of `result.json` if the run is at its end, else ''."""
+        if self.diverged_step:
+            return 'diverged'
+        patience = self.config.early_stopping.patience_epochs * self.steps_per_epoch
+        waited = self.progress.evaluated_step - self.progress.best_step
+        if patience and self.step == self.progress.evaluated_step and waited >= patience:
+            return 'early_stopped'
+        return 'finished' if self.step == self.total_steps else ''
 
     def _evaluation_is_due(self) -> bool:
         at_boundary = self.step % self.evaluation_steps == 0 or self.step == self.total_steps
         return at_boundary and self.step > self.settled_step
 
     def _dispatch_length(self) -> int:
-        """Steps until the next boundary, which follows from the step alone."""
-        since_evaluation = self.step % self.evaluation_steps
-        return min(
-            self.dispatch_steps - since_evaluation % self.dispatch_steps,
-            self.evaluation_steps - since_evaluation,
-            self.total_steps - self.step,
-        )
+        """Steps of the next dispatch, which follow from the step alone.
+
+        Single steps fill up what is left before an evaluation, so that there are two programs to
+        compile and no more.
+        """
+        room = self.evaluation_steps - self.step % self.evaluation_steps
+        room = min(room, self.total_steps - self.step)
+        return self.dispatch_steps if self.dispatch_steps <= room else 1
 
     def _dispatch(self) -> None:
         count = self._dispatch_length()
+        self.doing = f'in step {self.step + 1}'
         arguments = (self.state, self.resident, self._batches(count))
         self.state, values = self._compiled(self.train_steps, count, *arguments)(*arguments)
         self._read_metrics()  # Those of the dispatch before, while this one runs.
@@ -258,8 +271,8 @@ class _Run:
         self.step += count
         if self.tensorboard is None:
             jax.block_until_ready(values)
-            self.seconds['first_step'] = time.perf_counter() - self.started
-            self._open_tensorboard()
+            self.first_step = time.perf_counter() - self.started
+            self._tensorboard()
 
     def _batches(self, count: int) -> dict[str, jax.Array]:
         plans = [self.pipeline.train_batch(self.step + i) for i in range(count)]
@@ -303,16 +316,18 @@ class _Run:
         self.seconds[part] += seconds
         return seconds
 
-    def _all_seconds(self) -> dict[str, float]:
-        """Returns the seconds of all sessions; `first_step` is that of the last one."""
+    def _all_seconds(self) -> dict[str, Any]:
+        """Returns the seconds of all sessions; `first_step` is of the last one that trained."""
         session = self.seconds | {'total': time.perf_counter() - self.started}
-        earlier = {k: v for k, v in self.progress.seconds.items() if k != 'first_step'}
-        return {'first_step': 0.0} | {k: v + earlier.get(k, 0.0) for k, v in session.items()}
+        earlier = self.progress.seconds
+        first_step = self.first_step or earlier.get('first_step')
+        return {k: v + earlier.get(k, 0.0) for k, v in session.items()} | {'first_step': first_step}
 
     # Evaluation.
 
     def _logits(self, split: str) -> np.ndarray:
         """Computes the logits [N, classes] of every example of a split, in stored order."""
+        self.doing = f'in the evaluation after step {self.step}'
         variables, outputs = self.state.reported(), []
         for plan, real in self.pipeline.eval_batches(split):
             arguments = (variables, self.resident, self.devices.split(plan, axis=0))
@@ -328,6 +343,9 @@ class _Run:
         images_per_second = images / self._spend('train')
         judges = [split for split in ('stopping', 'validation') if split in self.pipeline.members]
         judged = {split: self._evaluate(split) for split in judges}
+        if not all(math.isfinite(figures['loss']) for figures in judged.values()):
+            self.diverged_step = self.step  # The last update broke the weights: not worth keeping.
+            return
         means = {name: total / self.progress.steps for name, total in self.progress.sums.items()}
         line: dict[str, Any] = {
             'step': self.step,
@@ -349,6 +367,7 @@ class _Run:
         score = -stopping['loss'] if stopping else judged['validation']['accuracy']
         if score >= self.progress.best_score:
             self.progress.best_step, self.progress.best_score = self.step, score
+        self.progress.evaluated_step = self.step
         self.progress.sums, self.progress.steps = {}, 0
         self._save(score)
         self.console.evaluation(line, self.total_steps, self.config.batch_size)
@@ -356,19 +375,15 @@ class _Run:
 
     def _save(self, score: float) -> None:
         progress = dataclasses.replace(self.progress, seconds=self._all_seconds())
-        rated = score if math.isfinite(score) else UNRATED
-        self.checkpoints.save(self.step, self.state, dataclasses.asdict(progress), rated)
+        self.checkpoints.save(self.step, self.state, dataclasses.asdict(progress), score)
         self.settled_step = self.step
-
-    def _patience_is_over(self) -> bool:
-        patience = self.config.early_stopping.patience_epochs
-        waited = self.step - self.progress.best_step
-        return bool(patience) and self.step > 0 and waited >= patience * self.steps_per_epoch
 
     # TensorBoard.
 
-    def _open_tensorboard(self) -> None:
-        """Opens the event file and writes what the run folder holds so far."""
+    def _tensorboard(self) -> TensorBoard:
+        """Returns the writer; the first call writes what the run folder holds so far."""
+        if self.tensorboard:
+            return self.tensorboard
         self.tensorboard = TensorBoard(self.folder.path)
         fields = default.flatten(self.config)
         self.tensorboard.hparams(fields)
@@ -379,6 +394,7 @@ class _Run:
         self.tensorboard.image(0, 'training_images', self._training_sheet)
         for line in self.folder.read_metrics():
             self.tensorboard.scalars(line)
+        return self.tensorboard
 
     def _training_sheet(self) -> np.ndarray:
         """Draws the first images of training as the net sees them, augmented."""
@@ -409,7 +425,7 @@ class _Run:
         self.checkpoints.wait()
         if status == 'diverged':
             return self._write_result(status, {})
-        if status == 'early_stopped':
+        if self.config.early_stopping.patience_epochs:
             best, _ = self.checkpoints.restore(self.state, self.progress.best_step)
             self.state = self.devices.replicate(best)
         judged, arrays = {}, {}
@@ -419,29 +435,28 @@ class _Run:
             arrays[f'{split}_hash'] = np.asarray(self.pipeline.hashes_of(split))
             arrays |= {f'{split}_label': labels, f'{split}_logits': logits}
         self.folder.write_arrays('predictions.npz', arrays)
-        if self.tensorboard:
-            draw = functools.partial(
-                pictures.confusion_matrix,
-                arrays['validation_logits'],
-                arrays['validation_label'],
-                self.pipeline.class_names,
-            )
-            self.tensorboard.image(self.step, 'confusion_matrix/validation', draw)
+        draw = functools.partial(
+            pictures.confusion_matrix,
+            arrays['validation_logits'],
+            arrays['validation_label'],
+            self.pipeline.class_names,
+        )
+        self._tensorboard().image(self.step, 'confusion_matrix/validation', draw)
         self._spend('evaluate')
         return self._write_result(status, judged)
 
     def _write_result(self, status: str, judged: dict[str, dict[str, Any]]) -> dict[str, Any]:
         if self.tensorboard and (missing := self.tensorboard.close()):
             self.console.line(f'Note: {missing}.', always=True)
-        stopped_early = status == 'early_stopped'
+        best = bool(self.config.early_stopping.patience_epochs)
         outcome = {
             'status': status,
             'test': judged.get('test', metrics.NONE),
             'validation': judged.get('validation', metrics.NONE),
             'best_step': self.progress.best_step or None,
             'last_step': self.step,
-            'reported_step': self.progress.best_step if stopped_early else self.step,
-            'reported_weights': 'moving average' if self.config.ema_decay else 'raw',
+            'reported_step': self.progress.best_step if best else self.step,
+            'reported_weights': 'ema' if self.config.ema_decay else 'raw',
             'diverged_step': self.diverged_step,
             'saved_step': self.checkpoints.latest_step,
             'parameters': sum(layer.parameters for layer in self.layers),
@@ -459,21 +474,30 @@ def _recipe(
     model = models.build(
         config.model.to_dict(),
         num_classes,
-        config.dtype,
-        config.scale.width,
-        config.scale.depth,
+        dtype=config.dtype,
+        width=config.scale.width,
+        depth=config.scale.depth,
     )
     transformation, schedule = optimizer.build(config.optimizer, total_steps, steps_per_epoch)
     return training_step.Recipe(
-        model,
-        transformation,
-        schedule,
-        config.augment.shift_pixels,
-        config.augment.flip,
-        config.label_smoothing,
-        config.ema_decay,
-        jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
+        model=model,
+        optimizer=transformation,
+        schedule=schedule,
+        shift_pixels=config.augment.shift_pixels,
+        flip=config.augment.flip,
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+        dtype=jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
     )
+
+
+def _dispatch_steps(config: Any, platform: str, rows: list[summary.Layer]) -> int:
+    if config.steps_per_dispatch or config.debug_nans:
+        return 1 if config.debug_nans else config.steps_per_dispatch
+    if platform == 'cpu':
+        return 1  # XLA runs gradient convolutions many times slower inside a loop there.
+    flops = 3 * sum(row.flops for row in rows) * config.batch_size  # Backward costs twice forward.
+    return max(1, min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops))))
 
 
 def _markdown(headings: Collection[str], rows: Iterable[Iterable[Any]]) -> str:

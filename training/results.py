@@ -4,11 +4,13 @@ import importlib.metadata
 import pathlib
 import platform
 import subprocess
+import traceback
 from typing import Any
 
 from training import run_folder
 from training.console import Console, percent
 
+_ROOT = pathlib.Path(__file__).parent.parent
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -27,12 +29,20 @@ def provenance(config: Any, device: dict[str, Any]) -> dict[str, Any]:
 def _git_revision() -> str | None:
     """Returns the commit of this code, '-dirty' where it was changed; None without git."""
     command = ['git', 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*']
-    here = pathlib.Path(__file__).parent
     try:
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def deepest_own_frame(error: BaseException) -> str:
+    """Returns file, line and source of the innermost frame of our own code in a traceback."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = pathlib.Path(frame.filename)
+        if path.is_relative_to(_ROOT) and 'site-packages' not in path.parts:
+            return f'{path.relative_to(_ROOT)}:{frame.lineno} ({frame.line})'
+    return 'an unknown place'
 
 
 def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any]) -> None:
@@ -61,7 +71,7 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
             [
                 split,
                 f'{figures["examples"]:,}',
-                f'{figures["loss"]:.4f}',
+                '-' if figures['loss'] is None else f'{figures["loss"]:.4f}',
                 percent(figures['accuracy']),
                 percent(figures['balanced_accuracy']),
             ]

@@ -1,4 +1,4 @@
-"""The run folder: the contract between commands. Everything in it is written atomically.
+"""The run folder: the contract between commands. A kill never leaves half a file in it.
 
 It holds config.json, metrics.jsonl, splits.json, predictions.npz, result.json, checkpoints/ and
 TensorBoard's event files; README.md says what is in each.
@@ -79,6 +79,8 @@ class RunFolder:
             yield result if result and result['status'] in FINAL else None
         finally:
             lock.release()
+            if not (self.path / 'config.json').exists():
+                self._remove_if_empty()
 
     def _check_config(self, config: Any) -> None:
         there = self.read_json('config.json')
@@ -88,7 +90,6 @@ class RunFolder:
                     f'{self.path} holds files that are not of a run of Leadline: choose another '
                     '--workdir.'
                 )
-            self.write_json('config.json', config.to_dict())
             return
         old, new = default.flatten(there), default.flatten(config)
         differing = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
@@ -100,6 +101,12 @@ class RunFolder:
                 'Choose another --workdir, or delete that folder.'
             )
 
+    def _remove_if_empty(self) -> None:
+        """Leaves nothing behind of a run that a mistake in the config kept from starting."""
+        with contextlib.suppress(OSError):
+            (self.path / '.lock').unlink(missing_ok=True)
+            self.path.rmdir()
+
     def read_json(self, name: str) -> Any:
         """Returns the content of a JSON file of the folder, or None where there is none."""
         try:
@@ -107,7 +114,10 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except json.JSONDecodeError as error:
-            raise UserError(f'{self.path / name} is damaged ({error}): delete it.') from error
+            raise UserError(
+                f'{self.path / name} is damaged ({error}): delete {self.path}, or choose another '
+                '--workdir.'
+            ) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, replacing it at once; figures that are not finite become null."""

@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
 
 
 @flax.struct.dataclass
-class State:
+class TrainState:
     """Everything that training changes: a checkpoint holds this and nothing else.
 
     Attributes:
@@ -48,22 +48,21 @@ class State:
       params: trainable parameters.
       batch_stats: running statistics of batch norm.
       opt_state: optax state.
-      average: moving average of (params, batch_stats), or None.
+      ema: moving average of params and batch_stats, by these names; None where not kept.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
-    average: Any
+    ema: Any
 
     def reported(self) -> dict[str, Any]:
         """Returns the variables that are evaluated and reported: the average where kept."""
-        params, batch_stats = self.average or (self.params, self.batch_stats)
-        return {'params': params, 'batch_stats': batch_stats}
+        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
-def init_state(recipe: Recipe, image_shape: tuple[int, ...], seed: jax.Array) -> State:
+def init_state(recipe: Recipe, image_shape: tuple[int, ...], seed: jax.Array) -> TrainState:
     """Makes the state of step 0: a function of the seed and the net."""
     key = jax.random.fold_in(jax.random.key(seed), stream_id('init'))
     images_BHWC = jnp.zeros((1, *image_shape), recipe.dtype)
@@ -71,20 +70,22 @@ def init_state(recipe: Recipe, image_shape: tuple[int, ...], seed: jax.Array) ->
     params = variables['params']
     # Flax creates running statistics as float32 and updates them in the type of the computation.
     batch_stats = jax.tree.map(lambda s: s.astype(recipe.dtype), variables.get('batch_stats', {}))
-    return State(
+    return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
         opt_state=recipe.optimizer.init(params),
         # A copy: the step reuses the memory of each array of the state once.
-        average=jax.tree.map(jnp.copy, (params, batch_stats)) if recipe.ema_decay else None,
+        ema=jax.tree.map(jnp.copy, {'params': params, 'batch_stats': batch_stats})
+        if recipe.ema_decay
+        else None,
     )
 
 
 def training_images(
     recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array], step: jax.Array
 ) -> jax.Array:
-    """Gathers, normalises and augments the images of a batch: [B, H, W, C] around 0."""
+    """Gathers, normalises and augments the images of a batch: [B, H, W, C]."""
     images_BHWC = _gather(recipe, resident, batch)
     # Folded per example by its place in the global batch: the same on any number of devices.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -94,8 +95,8 @@ def training_images(
 
 
 def train_step(
-    recipe: Recipe, state: State, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
-) -> tuple[State, dict[str, jax.Array]]:
+    recipe: Recipe, state: TrainState, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """Does one update.
 
     Args:
@@ -134,12 +135,12 @@ def train_step(
 
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
     new_params = optax.apply_updates(state.params, updates)
-    next_state = State(
+    next_state = TrainState(
         step=state.step + 1,
         params=new_params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        average=_average(recipe, state, (new_params, batch_stats)),
+        ema=_update_ema(recipe, state, {'params': new_params, 'batch_stats': batch_stats}),
     )
     metrics = {
         'loss': loss,
@@ -151,8 +152,8 @@ def train_step(
 
 
 def train_steps(
-    recipe: Recipe, state: State, resident: dict[str, jax.Array], batches: dict[str, jax.Array]
-) -> tuple[State, dict[str, jax.Array]]:
+    recipe: Recipe, state: TrainState, resident: dict[str, jax.Array], batches: dict[str, jax.Array]
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """Does as many updates as `batches` has on its leading axis; metrics keep that axis."""
     count = batches['index'].shape[0]
     if count == 1:
@@ -189,11 +190,11 @@ def _step_key(resident: dict[str, jax.Array], stream: str, step: jax.Array) -> j
     return jax.random.fold_in(key, step)
 
 
-def _average(recipe: Recipe, state: State, new: Any) -> Any:
+def _update_ema(recipe: Recipe, state: TrainState, new: Any) -> Any:
     if not recipe.ema_decay:
         return None
     # The ramp keeps the first, random weights out of short runs, as num_updates does in
     # tf.train.ExponentialMovingAverage.
     steps = state.step.astype(recipe.dtype)
     decay = jnp.minimum(recipe.ema_decay, (1 + steps) / (10 + steps))
-    return optax.incremental_update(new, state.average, 1 - decay)
+    return optax.incremental_update(new, state.ema, 1 - decay)
