@@ -52,7 +52,9 @@ def augment(images_BHWC: jax.Array, keys: jax.Array, shift_pixels: int, flip: bo
             pad = shift_pixels
             padded = jnp.pad(image_HWC, ((pad, pad), (pad, pad), (0, 0)))
             corner = jax.random.randint(shift_key, (2,), 0, 2 * pad + 1, jnp.int32)
-            image_HWC = jax.lax.dynamic_slice(padded, (corner[0], corner[1], jnp.int32(0)), image_HWC.shape)
+            image_HWC = jax.lax.dynamic_slice(
+                padded, (corner[0], corner[1], jnp.int32(0)), image_HWC.shape
+            )
         if flip:
             mirrored = jax.random.bernoulli(flip_key, jnp.float32(0.5))
             image_HWC = jnp.where(mirrored, image_HWC[:, ::-1], image_HWC)

@@ -11,7 +11,7 @@ import pytest
 
 import input_pipeline
 from errors import UserError
-from training import loop, optimizer, step
+from training import optimizer, recipe, step
 from training.data_parallel import DataParallel
 from training.loop import train_and_evaluate
 
@@ -19,16 +19,16 @@ from training.loop import train_and_evaluate
 def prepare(config):
     """Returns the recipe, the first state, resident data and the batch of step 0."""
     pipeline = input_pipeline.load(config)
-    recipe = loop._recipe(config, 10, total_steps=16, steps_per_epoch=8.0)
-    state = step.init_state(recipe, pipeline.image_shape, config.seed)
+    parts = recipe.build(config, 10, total_steps=16, steps_per_epoch=8.0)
+    state = step.init_state(parts, pipeline.image_shape, config.seed)
     batches = {name: value[None] for name, value in pipeline.train_batch(0).items()}
-    return recipe, state, pipeline.resident(), batches
+    return parts, state, pipeline.resident(), batches
 
 
 def one_step(config):
-    recipe, state, resident, batches = prepare(config)
+    parts, state, resident, batches = prepare(config)
     devices = DataParallel(config.parallel, config.batch_size)
-    mapped = devices.map_train(lambda *arguments: step.train_steps(recipe, *arguments))
+    mapped = devices.map_train(lambda *arguments: step.train_steps(parts, *arguments))
     before = jax.tree.map(np.array, state)
     after, values = mapped(
         devices.replicate(state), devices.replicate(resident), devices.split(batches, axis=1)
@@ -92,13 +92,13 @@ def test_the_moving_average_follows_and_is_what_is_reported(tiny_config):
 
 
 def test_label_smoothing_is_the_textbook_loss(tiny_config):
-    recipe, state, resident, batches = prepare(tiny_config(label_smoothing=0.2))
+    parts, state, resident, batches = prepare(tiny_config(label_smoothing=0.2))
     smooth = one_step(tiny_config(label_smoothing=0.2))[2]['loss']
     batch = {name: value[0] for name, value in batches.items()}
-    images = step.training_images(recipe, resident, batch, jnp.zeros((), jnp.int32))
+    images = step.training_images(parts, resident, batch, jnp.zeros((), jnp.int32))
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     logits, _ = jax.vmap(
-        lambda x: recipe.model.apply(variables, x, train=True, mutable=['batch_stats']),
+        lambda x: parts.model.apply(variables, x, train=True, mutable=['batch_stats']),
         axis_name='batch',
     )(images[None])
     log_p = np.asarray(jax.nn.log_softmax(logits[0]))

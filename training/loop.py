@@ -9,20 +9,17 @@ import functools
 import math
 import os
 import time
-from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import input_pipeline
-import models
 from configs import default
 from errors import UserError
 from models import summary
-from training import metrics, optimizer, pictures, results
+from training import metrics, pictures, recipe, results
 from training import step as training_step
 from training.checkpoint import UNRATED, Checkpoints
 from training.console import Console
@@ -128,7 +125,7 @@ class _Run:
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
-        self.recipe = _recipe(
+        self.recipe = recipe.build(
             config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
         )
         self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
@@ -378,39 +375,16 @@ class _Run:
         self.checkpoints.save(self.step, self.state, dataclasses.asdict(progress), score)
         self.settled_step = self.step
 
-    # TensorBoard.
-
     def _tensorboard(self) -> TensorBoard:
         """Returns the writer; the first call writes what the run folder holds so far."""
-        if self.tensorboard:
-            return self.tensorboard
-        self.tensorboard = TensorBoard(self.folder.path)
-        fields = default.flatten(self.config)
-        self.tensorboard.hparams(fields)
-        config = _markdown(('field', 'value'), fields.items())
-        rows = [dataclasses.astuple(layer) for layer in self.layers]
-        model = _markdown(('layer', 'output', 'parameters', 'FLOPs', 'receptive field'), rows)
-        self.tensorboard.texts(0, {'config': config, 'model': model})
-        self.tensorboard.image(0, 'training_images', self._training_sheet)
-        for line in self.folder.read_metrics():
-            self.tensorboard.scalars(line)
+        if self.tensorboard is None:
+            self.tensorboard = TensorBoard(self.folder.path)
+            self.tensorboard.introduce(default.flatten(self.config), self.layers)
+            sheet = functools.partial(pictures.training_sheet, self.recipe, self.pipeline)
+            self.tensorboard.image(0, 'training_images', sheet)
+            for line in self.folder.read_metrics():
+                self.tensorboard.scalars(line)
         return self.tensorboard
-
-    def _training_sheet(self) -> np.ndarray:
-        """Draws the first images of training as the net sees them, augmented."""
-        index = self.pipeline.train_batch(0)['index'][:64]
-        chosen = jnp.arange(len(index))
-        resident = self.pipeline.resident()
-        resident['image'] = resident['image'][index]
-        images_NHWC = training_step.training_images(
-            self.recipe,
-            jax.tree.map(jnp.asarray, resident),
-            {'index': chosen, 'position': chosen},
-            jnp.zeros((), jnp.int32),
-        )
-        offset, scale = self.pipeline.normalization
-        levels = np.asarray(images_NHWC, np.float64) * scale + offset
-        return pictures.contact_sheet(np.round(levels).clip(0, 255).astype(np.uint8))
 
     # The end.
 
@@ -468,29 +442,6 @@ class _Run:
         return self.folder.read_json('result.json')
 
 
-def _recipe(
-    config: Any, num_classes: int, total_steps: int, steps_per_epoch: float
-) -> training_step.Recipe:
-    model = models.build(
-        config.model.to_dict(),
-        num_classes,
-        dtype=config.dtype,
-        width=config.scale.width,
-        depth=config.scale.depth,
-    )
-    transformation, schedule = optimizer.build(config.optimizer, total_steps, steps_per_epoch)
-    return training_step.Recipe(
-        model=model,
-        optimizer=transformation,
-        schedule=schedule,
-        shift_pixels=config.augment.shift_pixels,
-        flip=config.augment.flip,
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-        dtype=jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
-    )
-
-
 def _dispatch_steps(config: Any, platform: str, rows: list[summary.Layer]) -> int:
     if config.steps_per_dispatch or config.debug_nans:
         return 1 if config.debug_nans else config.steps_per_dispatch
@@ -498,8 +449,3 @@ def _dispatch_steps(config: Any, platform: str, rows: list[summary.Layer]) -> in
         return 1  # XLA runs gradient convolutions many times slower inside a loop there.
     flops = 3 * sum(row.flops for row in rows) * config.batch_size  # Backward costs twice forward.
     return max(1, min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops))))
-
-
-def _markdown(headings: Collection[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [headings, ['---' for _ in headings], *rows]
-    return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)

@@ -1,6 +1,13 @@
 """Pictures for TensorBoard: a sheet of training images and the confusion matrix."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from training import step
+from training.recipe import Recipe
 
 
 def contact_sheet(images_NHWC: np.ndarray, columns: int = 8, min_side: int = 32) -> np.ndarray:
@@ -13,6 +20,23 @@ def contact_sheet(images_NHWC: np.ndarray, columns: int = 8, min_side: int = 32)
     blank = np.full((rows * columns - len(images), *images.shape[1:]), 255, np.uint8)
     grid = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
     return np.concatenate(np.concatenate(grid, axis=1), axis=1)
+
+
+def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
+    """Draws the first images of training as the net sees them, augmented."""
+    index = pipeline.train_batch(0)['index'][:64]
+    chosen = jnp.arange(len(index))
+    resident = pipeline.resident()
+    resident['image'] = resident['image'][index]
+    images_NHWC = step.training_images(
+        recipe,
+        jax.tree.map(jnp.asarray, resident),
+        {'index': chosen, 'position': chosen},
+        jnp.zeros((), jnp.int32),
+    )
+    offset, scale = pipeline.normalization
+    levels = np.asarray(images_NHWC, np.float64) * scale + offset
+    return contact_sheet(np.round(levels).clip(0, 255).astype(np.uint8))
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray, class_names: list[str]) -> np.ndarray:

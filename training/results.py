@@ -49,11 +49,8 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
     """Prints the result of a run and where to look next."""
     status, last = result['status'], result['last_step']
     if status == 'interrupted':
-        console.line(
-            f'Interrupted: step {last} is saved in {folder.path}. '
-            'The same command goes on from there.',
-            always=True,
-        )
+        saved = f'step {last} is saved in {folder.path}' if last else 'nothing was trained yet'
+        console.line(f'Interrupted: {saved}. The same command goes on from there.', always=True)
         return
     if status == 'diverged':
         saved = result['saved_step']

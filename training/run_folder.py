@@ -76,7 +76,10 @@ class RunFolder:
         try:
             self._check_config(config)
             result = self.read_json('result.json')
-            yield result if result and result['status'] in FINAL else None
+            if result and result['status'] not in FINAL:
+                (self.path / 'result.json').unlink()  # Of a session that was interrupted.
+                result = None
+            yield result
         finally:
             lock.release()
             if not (self.path / 'config.json').exists():

@@ -3,40 +3,17 @@
 Both run under a mapped axis `batch` (see `training/data_parallel.py`).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from data import preprocess
 from input_pipeline import stream_id
 from models.layers import BATCH_AXIS
-
-
-class Recipe(NamedTuple):
-    """What a step is made of; constant through a run.
-
-    Attributes:
-      model: the net.
-      optimizer: gradients to updates.
-      schedule: step to learning rate, for the metrics.
-      shift_pixels, flip: augmentation, as in `config.augment`.
-      label_smoothing: share of the label spread over all classes.
-      ema_decay: decay of the weights' moving average; 0 keeps none.
-      dtype: of images and loss: float32, or float64 under `config.dtype='float64'`.
-    """
-
-    model: nn.Module
-    optimizer: optax.GradientTransformation
-    schedule: optax.Schedule
-    shift_pixels: int
-    flip: bool
-    label_smoothing: float
-    ema_decay: float
-    dtype: Any
+from training.recipe import Recipe
 
 
 @flax.struct.dataclass

@@ -1,13 +1,16 @@
 """TensorBoard through CLU, on a thread of its own so that nobody waits for TensorFlow's import."""
 
+import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from models.summary import Layer
 
 
 class TensorBoard:
@@ -26,26 +29,29 @@ class TensorBoard:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='tensorboard')
         self._jobs: list[Future] = [self._pool.submit(self._open, folder)]
 
+    def introduce(self, fields: Mapping[str, Any], layers: Iterable[Layer]) -> None:
+        """Writes the config, as hyperparameters and as text, and the model table."""
+        simple = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in fields.items()
+        }
+        rows = [dataclasses.astuple(layer) for layer in layers]
+        headings = ('layer', 'output', 'parameters', 'FLOPs', 'receptive field')
+        texts = {
+            'config': _markdown(('field', 'value'), fields.items()),
+            'model': _markdown(headings, rows),
+        }
+        self._submit(lambda: self._writer.write_hparams(simple))
+        self._submit(lambda: self._writer.write_texts(0, texts))
+
     def scalars(self, line: Mapping[str, Any]) -> None:
         """Writes one line of `metrics.jsonl`; `train_loss` becomes the tag `train/loss`."""
         tags = {_tag(k): math.nan if v is None else v for k, v in line.items() if k != 'step'}
         self._submit(lambda: self._writer.write_scalars(line['step'], tags))
 
-    def texts(self, step: int, values: Mapping[str, str]) -> None:
-        """Writes Markdown texts."""
-        self._submit(lambda: self._writer.write_texts(step, values))
-
     def image(self, step: int, tag: str, draw: Callable[[], np.ndarray]) -> None:
         """Writes the picture uint8 [H, W, 3] that `draw` gives; it is called on the thread."""
         self._submit(lambda: self._writer.write_images(step, {tag: draw()[None]}))
-
-    def hparams(self, values: Mapping[str, Any]) -> None:
-        """Writes the hyperparameters, for the HParams tab."""
-        simple = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in values.items()
-        }
-        self._submit(lambda: self._writer.write_hparams(simple))
 
     def close(self) -> str:
         """Waits until all is on disk; returns why there are no event files, or ''.
@@ -81,3 +87,8 @@ class TensorBoard:
 def _tag(name: str) -> str:
     group, _, rest = name.partition('_')
     return f'{group}/{rest}' if group in ('train', 'validation', 'stopping') else name
+
+
+def _markdown(headings: Collection[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [headings, ['---' for _ in headings], *rows]
+    return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)

@@ -1,0 +1,55 @@
+"""What a step is made of, built from the config."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+import models
+from training.optimizer import build as build_optimizer
+
+
+class Recipe(NamedTuple):
+    """What a step is made of; constant through a run.
+
+    Attributes:
+      model: the net.
+      optimizer: gradients to updates.
+      schedule: step to learning rate, for the metrics.
+      shift_pixels, flip: augmentation, as in `config.augment`.
+      label_smoothing: share of the label spread over all classes.
+      ema_decay: decay of the weights' moving average; 0 keeps none.
+      dtype: of images and loss: float32, or float64 under `config.dtype='float64'`.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    shift_pixels: int
+    flip: bool
+    label_smoothing: float
+    ema_decay: float
+    dtype: Any
+
+
+def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: float) -> Recipe:
+    """Makes the parts of the step from the config and what the data decides."""
+    model = models.build(
+        config.model.to_dict(),
+        num_classes,
+        dtype=config.dtype,
+        width=config.scale.width,
+        depth=config.scale.depth,
+    )
+    transformation, schedule = build_optimizer(config.optimizer, total_steps, steps_per_epoch)
+    return Recipe(
+        model=model,
+        optimizer=transformation,
+        schedule=schedule,
+        shift_pixels=config.augment.shift_pixels,
+        flip=config.augment.flip,
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+        dtype=jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
+    )
