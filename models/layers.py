@@ -1,11 +1,15 @@
-"""Layers shared by the families: norm, pooling, per-example dropout and the head."""
+"""What the families share: norm, pooling, per-example dropout, the head, and their fields."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from models.fields import field
 
 # The name of the mapped axis over which training synchronises (see training/data_parallel.py).
 BATCH_AXIS = 'batch'
@@ -123,3 +127,55 @@ class Head(nn.Module):
         return nn.Dense(
             self.num_classes, dtype=self.param_dtype, param_dtype=self.param_dtype, name='logits'
         )(x)
+
+
+class Parts(NamedTuple):
+    """What blocks are made of: `conv(filters, ...)`, `norm()` and `activation(x)`."""
+
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    activation: Callable[[jax.Array], jax.Array]
+
+
+class ConvNet(nn.Module):
+    """What every family of image classifiers shares: fields, and the head.
+
+    `dtype` is the type of the computation, `param_dtype` of the parameters and the logits.
+    """
+
+    num_classes: int
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    kernel_size: int = field(3, 'Height and width of the kernels, in pixels.', at_least=1)
+    activation: str = field('relu', 'Activation function.', choices=tuple(ACTIVATIONS))
+    norm: str = field('batch', 'Normalisation after each convolution.', choices=NORMS)
+    head: str = field('global_average_pooling', 'What precedes the logits.', choices=HEADS)
+    dense_units: tuple[int, ...] = field(
+        (), 'Units of dense layers before the logits, such as (128,).', at_least=1, longest=8
+    )
+    dropout: float = field(0.0, 'Share of units dropped in the head.', at_least=0.0, below=1.0)
+
+    def parts(self) -> 'Parts':
+        """Returns convolution, norm and activation as the fields ask for them."""
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        conv = partial(
+            nn.Conv,
+            kernel_size=(self.kernel_size,) * 2,
+            use_bias=self.norm == 'none',
+            kernel_init=conv_init,
+            **types,
+        )
+        return Parts(conv, partial(Norm, self.norm, **types), ACTIVATIONS[self.activation])
+
+    def logits(self, images_BHWC: jax.Array, train: bool) -> jax.Array:
+        """Maps the last feature map to logits [B, num_classes]."""
+        return Head(
+            num_classes=self.num_classes,
+            kind=self.head,
+            dense_units=self.dense_units,
+            dropout=self.dropout,
+            activation=self.activation,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name='head',
+        )(images_BHWC, train)
