@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from errors import UserError
 
@@ -56,6 +55,9 @@ def _cut(
     labels: np.ndarray, members: np.ndarray, fraction: float, seed: int, purpose: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits off `fraction` of each class; both parts keep the stored order."""
+    # Here, since it takes a second, which the first line of a command should not wait for.
+    from sklearn.model_selection import train_test_split
+
     if fraction >= 1.0:
         raise UserError(
             f'The fractions of config.dataset leave nothing to train on (the {purpose} part would '
