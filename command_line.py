@@ -41,6 +41,7 @@ def run(main: Callable[[], int], usage: str) -> NoReturn:
     logging.set_verbosity(logging.FATAL)  # What Orbax and TFDS log below that we say ourselves.
     # Outside the training loop, which saves first, SIGTERM ends a command as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _without_late_callbacks
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
             print(_help(usage))
@@ -58,6 +59,16 @@ def run(main: Callable[[], int], usage: str) -> NoReturn:
     sys.stdout.flush()
     print(f'{name}: {message}', file=sys.stderr)
     sys.exit(status)
+
+
+def _without_late_callbacks(unraisable: Any) -> None:
+    """Prints an exception nobody could catch, but for those that say nothing new on a full disk.
+
+    When one write has failed, tensorstore's others still report, from their threads, to an event
+    loop that orbax has closed; what failed is raised in the main thread.
+    """
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
 
 
 def _parse(argv: list[str]) -> None:

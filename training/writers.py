@@ -1,6 +1,7 @@
 """TensorBoard through CLU, on a thread of its own so that nobody waits for TensorFlow's import."""
 
 import dataclasses
+import errno
 import math
 import os
 import pathlib
@@ -26,6 +27,7 @@ class TensorBoard:
     def __init__(self, folder: pathlib.Path):
         self._writer: Any = None
         self._closed = False
+        self._folder = folder
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='tensorboard')
         self._jobs: list[Future] = [self._pool.submit(self._open, folder)]
 
@@ -68,6 +70,11 @@ class TensorBoard:
                 job.result()
             except ImportError as error:
                 return f'{error}: no TensorBoard events; metrics.jsonl holds the same figures'
+            except Exception as error:  # TensorFlow has an error class of its own for this.
+                full = os.strerror(errno.ENOSPC)
+                if full in str(error):
+                    raise OSError(errno.ENOSPC, full, str(self._folder)) from error
+                raise
         return ''
 
     def _submit(self, job: Callable[[], None]) -> None:
