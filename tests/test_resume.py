@@ -182,7 +182,7 @@ def test_sigterm_before_training_says_so(tmp_path):
     assert err.count('\n') == 1
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+def test_a_full_disk_ends_without_a_traceback_and_loses_nothing(tmp_path):
     disk = tmp_path / 'disk'
     disk.mkdir()
     mount = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(disk)])
