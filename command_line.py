@@ -1,4 +1,4 @@
-"""What every command shares: the --config flag, --help, and errors in one line."""
+"""What every command shares: flags, the --config flag, --help, and errors in one line."""
 
 import ast
 import errno
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from absl import flags, logging
 
 from configs import datasets, default
+from data import augmentation
 from errors import UserError, did_you_mean
 from models import FAMILIES
 
@@ -27,7 +28,7 @@ _MENDABLE = {
 }
 
 
-def run(main: Callable[[], int], usage: str) -> NoReturn:
+def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoReturn:
     """Parses the command line, runs `main` and exits with the status it returns.
 
     What the user can mend ends in one line on standard error and status 2 (a full disk: 1); an
@@ -36,6 +37,7 @@ def run(main: Callable[[], int], usage: str) -> NoReturn:
     Args:
       main: reads `flags.FLAGS`.
       usage: what `--help` prints before the flags and fields.
+      takes_config: whether the command has the flag --config.
     """
     name = pathlib.Path(sys.argv[0]).name
     logging.set_verbosity(logging.FATAL)  # What Orbax and TFDS log below that we say ourselves.
@@ -44,9 +46,9 @@ def run(main: Callable[[], int], usage: str) -> NoReturn:
     sys.unraisablehook = _without_late_callbacks
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
-            print(_help(usage))
+            print(_help(usage, takes_config))
             sys.exit(0)
-        _parse(sys.argv)
+        _parse(sys.argv, takes_config)
         sys.exit(main())
     except UserError as error:
         message, status = str(error), 2
@@ -71,15 +73,16 @@ def _without_late_callbacks(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _parse(argv: list[str]) -> None:
+def _parse(argv: list[str], takes_config: bool) -> None:
     """Parses flags and overrides of config fields into `flags.FLAGS`.
 
     Raises:
       UserError: for whatever is wrong with them.
     """
-    fields = default.flatten(_base_config(argv))
+    fields = default.flatten(_base_config(argv)) if takes_config else {}
     for argument in argv[1:]:
-        if match := re.match(r'--?(?:no)?config\.([^=]*)', argument):
+        match = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+        if match and takes_config:
             _check_field(match.group(1), fields)
     try:
         rest = flags.FLAGS(argv)
@@ -90,10 +93,12 @@ def _parse(argv: list[str]) -> None:
     except (flags.Error, TypeError) as error:
         raise UserError(_wrong_type(argv, fields) or str(error)) from error
     if len(rest) > 1:
-        raise UserError(
-            f'Unexpected argument {rest[1]!r}: a field is set as --config.NAME=VALUE, '
-            'the data set as --config=FILE:DATASET.'
+        hint = (
+            'a field is set as --config.NAME=VALUE, the data set as --config=FILE:DATASET.'
+            if takes_config
+            else 'a flag is set as --NAME=VALUE.'
         )
+        raise UserError(f'Unexpected argument {rest[1]!r}: {hint}')
 
 
 def _base_config(argv: list[str]) -> Any:
@@ -152,19 +157,28 @@ def _wrong_type(argv: list[str], fields: Mapping[str, Any]) -> str:
     return ''
 
 
-def _help(usage: str) -> str:
+def _help(usage: str, takes_config: bool) -> str:
     lines = [usage.strip(), '', 'Flags:']
-    for name in ('config', *sorted(set(flags.FLAGS) - {'config'})):
-        flag = flags.FLAGS[name]
-        if flag.help and flags.FLAGS.find_module_defining_flag(name) == sys.argv[0]:
-            lines.append(f'  --{name}: {flag.help}')
-    lines += ['', 'Config fields, each set with --config.NAME=VALUE (NAME = default: meaning):']
+    own = [name for name in flags.FLAGS
+           if flags.FLAGS.find_module_defining_flag(name) == sys.argv[0]]  # fmt: skip
+    for name in sorted(own, key=lambda name: (name != 'config', name)):
+        if flags.FLAGS[name].help:
+            lines.append(f'  --{name}: {flags.FLAGS[name].help}')
+    lines += _help_on_fields() if takes_config else []
+    lines += ['', f'Augmentation: presets {", ".join(augmentation.PRESETS)}, and NAME=VALUE of:']
+    for name, operation in augmentation.OPERATIONS.items():
+        lines.append(f'  {name} = 0 (to {operation.most:g}): {operation.meaning}')
+    lines.append(f'  fill [{", ".join(augmentation.FILLS)}]: what lies outside of the image')
+    return '\n'.join(lines)
+
+
+def _help_on_fields() -> list[str]:
+    lines = ['', 'Config fields, each set with --config.NAME=VALUE (NAME = default: meaning):']
     lines += _describe(default.FIELDS)
     for family in FAMILIES:
         fields = {n: f for n, f in default.described(family).items() if n.startswith('model.')}
         lines += ['', f'Fields of the family {family}:', *_describe(fields)]
-    lines += ['', f'Data sets with settings of their own: {", ".join(datasets.DATASETS)}.']
-    return '\n'.join(lines)
+    return [*lines, '', f'Data sets with settings of their own: {", ".join(datasets.DATASETS)}.']
 
 
 def _describe(fields: Mapping[str, Any]) -> list[str]:

@@ -2,21 +2,32 @@
 
 `load(config)` gives a `Pipeline` with three doors:
 
-- `resident()`: all images and what else stays on the device through a run.
+- `resident()`: what stays on the device through a run.
 - `train_batch(step)`: the examples of a step, a function of (seed, step).
 - `eval_batches(split)`: every example of a split once, the last batch padded.
+
+Images that fit are among what stays on the device, and batches are plans that point at them.
+Larger sets stream: batches hold the images, read by random access from the decode cache a few
+steps ahead. Both give the same images.
 """
 
 import dataclasses
 import functools
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from data import sources, splits
-from data.preprocess import Normalization, fit_normalization
+from console import Console
+from data import cache, normalization, sources, splits
+from data.decode import Policy
+from data.listing import Source
+from data.normalization import Normalization
+from errors import UserError
+
+_STEPS_AHEAD = 4
 
 
 def stream_id(name: str) -> int:
@@ -29,30 +40,39 @@ class Pipeline:
     """A data set, split and ready to train on.
 
     Attributes:
-      name: `digits` or `tfds:NAME`.
-      class_names: name of each label.
-      images_NHWC: uint8 [N, H, W, C], of all splits.
-      labels: int32 [N].
-      members: indices of the examples of each split: train, validation, test, and stopping where
-        there is early stopping.
+      name: the source, such as `digits` or `folder:PATH`.
+      source: images, labels and what is known of them, of all splits.
+      members: sorted indices of the examples of each split: train, validation, test, and stopping
+        where there is early stopping.
       normalization: fitted on the training split.
       seed: `config.seed`, for the order of training.
-      batch_size: images per step over all devices.
+      batch_size: images per step over all devices of all processes.
+      balanced: whether training shows every class equally often.
+      streams: whether batches hold the images.
+      process: index of this process; it reads its share of each batch.
+      processes: how many there are.
     """
 
     name: str
-    class_names: list[str]
-    images_NHWC: np.ndarray
-    labels: np.ndarray
+    source: Source
     members: dict[str, np.ndarray]
     normalization: Normalization
     seed: int
     batch_size: int
+    balanced: bool = False
+    streams: bool = False
+    process: int = 0
+    processes: int = 1
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Height, width and channels of every image."""
-        return self.images_NHWC.shape[1:]
+        return self.source.images_NHWC.shape[1:]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of each label."""
+        return self.source.class_names
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -62,42 +82,39 @@ class Pipeline:
     def resident(self) -> dict[str, Any]:
         """Arrays that stay on the device through a run.
 
-        image uint8 [N, H, W, C] and label int32 [N] of all splits, offset and scale [C] of the
-        normalisation, seed uint32. As arguments rather than constants of the step they let one
-        compiled program serve every seed and split.
+        label int32 [N] of all splits, class_share [K] of the training images, seed uint32 and,
+        unless the set streams, image uint8 [N, H, W, C]. As arguments rather than constants of
+        the step they let one compiled program serve every seed and split.
         """
-        return {
-            'image': self.images_NHWC,
-            'label': self.labels,
-            'offset': self.normalization.offset,
-            'scale': self.normalization.scale,
+        counts = np.bincount(self.labels_of('train'), minlength=len(self.class_names))
+        arrays = {
+            'label': self.source.labels,
+            'class_share': counts / counts.sum(),
             'seed': np.uint32(self.seed),
         }
+        return arrays if self.streams else arrays | {'image': self.source.images_NHWC}
 
     def labels_of(self, split: str) -> np.ndarray:
         """Labels of a split, in the order of `eval_batches`."""
-        return self.labels[self.members[split]]
+        return self.source.labels[self.members[split]]
 
-    def hashes_of(self, split: str) -> list[str]:
+    def hashes_of(self, split: str) -> np.ndarray:
         """Content hashes of a split, in the order of `eval_batches`."""
-        return [self._hashes[i] for i in self.members[split]]
+        return self.source.hashes[self.members[split]]
 
     def train_batch(self, step: int) -> dict[str, np.ndarray]:
-        """Returns the plan of one step: index and position, int32 [batch_size] each.
+        """Returns this process's share of a step.
 
         Passes over the training images follow one another without a gap, so each image is seen
         once per pass whatever the batch size; a batch may hold the end of one pass and the start
-        of the next. `index` points into `resident()`, `position` is the place in the global
-        batch, from which each example's randomness is folded.
+        of the next. (With `balanced`, a pass shows each class equally often.)
+
+        Returns:
+          index, int32 [B]: the examples, of all splits; position, int32 [B]: their places in the
+          global batch, from which each example's randomness is folded; and, where the set
+          streams, image, uint8 [B, H, W, C].
         """
-        members = self.members['train']
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.int64)
-        epochs, offsets = places // len(members), places % len(members)
-        index = np.empty(self.batch_size, np.int32)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            index[chosen] = members[_order(self.seed, int(epoch), len(members))[offsets[chosen]]]
-        return {'index': index, 'position': np.arange(self.batch_size, dtype=np.int32)}
+        return self._read(self._train_plan(step))
 
     def eval_batches(self, split: str) -> Iterator[tuple[dict[str, np.ndarray], int]]:
         """Yields batches that hold every example once, in order, and how many are real.
@@ -109,44 +126,141 @@ class Pipeline:
             real = members[start : start + self.batch_size]
             index = np.full(self.batch_size, real[0], np.int32)
             index[: len(real)] = real
-            yield {'index': index}, len(real)
+            yield self._read({'index': self._share(index)}), len(real)
 
-    @functools.cached_property
-    def _hashes(self) -> list[str]:
-        return splits.content_hashes(self.images_NHWC)
+    def _train_plan(self, step: int) -> dict[str, np.ndarray]:
+        members = self.members['train']
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.int64)
+        epochs, offsets = places // len(members), places % len(members)
+        index = np.empty(self.batch_size, np.int32)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            index[chosen] = self._order(int(epoch))[offsets[chosen]]
+        position = np.arange(self.batch_size, dtype=np.int32)
+        return {'index': self._share(index), 'position': self._share(position)}
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Returns the examples of one pass, in order."""
+        members = self.members['train']
+        if self.balanced:
+            members = members[_balanced(self.seed, epoch, self.labels_of('train').tobytes())]
+        return members[_permutation(self.seed, 'order', epoch, len(members))]
+
+    def _share(self, batch: np.ndarray) -> np.ndarray:
+        size = self.batch_size // self.processes
+        return batch[self.process * size : (self.process + 1) * size]
+
+    def _read(self, plan: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return plan | {'image': self.source.images_NHWC[plan['index']]} if self.streams else plan
+
+
+class ReadAhead:
+    """Reads the batches of a set that streams on a thread, a few steps before they are needed."""
+
+    def __init__(self, pipeline: Pipeline):
+        self._pipeline = pipeline
+        self._reader = ThreadPoolExecutor(1, 'read ahead')
+        self._waiting: dict[int, Future] = {}
+
+    def train_batch(self, step: int) -> dict[str, np.ndarray]:
+        """Returns what `Pipeline.train_batch` does."""
+        if not self._pipeline.streams:
+            return self._pipeline.train_batch(step)
+        for earlier in [s for s in self._waiting if s < step]:
+            del self._waiting[earlier]
+        for later in range(step, step + _STEPS_AHEAD):
+            if later not in self._waiting:
+                self._waiting[later] = self._reader.submit(self._pipeline.train_batch, later)
+        return self._waiting[step].result()
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        self._reader.shutdown(cancel_futures=True)
 
 
 @functools.lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Returns the permutation of one pass: a function of (seed, 'order', epoch)."""
-    entropy = np.random.SeedSequence([seed, stream_id('order'), epoch])
+def _permutation(seed: int, stream: str, number: int, size: int) -> np.ndarray:
+    """Returns a permutation: a function of (seed, stream, number)."""
+    entropy = np.random.SeedSequence([seed, stream_id(stream), number])
     return np.random.Generator(np.random.Philox(entropy)).permutation(size)
 
 
-def load(config: Any) -> Pipeline:
+@functools.lru_cache(maxsize=4)
+def _balanced(seed: int, epoch: int, labels: bytes) -> np.ndarray:
+    """Returns as many places among the training images as there are, equally many of each class.
+
+    The images of a class follow one another in shuffled rounds over all passes, so that each is
+    shown as often as any other of its class.
+    """
+    label = np.frombuffer(labels, np.int32)
+    classes, counts = np.unique(label, return_counts=True)
+    quota, more = divmod(len(label), len(classes))
+    chosen = []
+    for i, (name, count) in enumerate(zip(classes, counts, strict=True)):
+        # What does not divide goes to the classes in turn, pass by pass.
+        before = sum(quota + ((i - e * more) % len(classes) < more) for e in range(epoch))
+        size = quota + ((i - epoch * more) % len(classes) < more)
+        places = np.arange(before, before + size)
+        rounds = places // count
+        mine = np.flatnonzero(label == name)
+        for number in np.unique(rounds):
+            order = _permutation(seed, f'class {name}', int(number), int(count))
+            chosen.append(mine[order[places[rounds == number] % count]])
+    return np.concatenate(chosen)
+
+
+def load(
+    config: Any,
+    room_bytes: float,
+    console: Console,
+    process: int = 0,
+    processes: int = 1,
+) -> Pipeline:
     """Loads, splits and measures the data set that `config.dataset` names.
 
+    Args:
+      config: as from `configs/default.py`.
+      room_bytes: memory of a device for images; larger sets stream.
+      console: says what was found, and shows the progress of decoding.
+      process: index of this process.
+      processes: how many there are.
+
     Raises:
-      UserError: the data set is unknown, absent, too large or too small to split.
+      UserError: the data set is unknown, absent, or too small to split; too many images are
+        unreadable.
     """
     dataset, stopping = config.dataset, config.early_stopping
-    source = sources.load(dataset.name, dataset.data_dir, dataset.image_size)
-    members = splits.split(
-        source.labels,
-        source.official,
-        dataset.split_seed,
-        dataset.validation_fraction,
-        dataset.test_fraction,
-        stopping.fraction if stopping.patience_epochs else 0.0,
-    )
-    training_images = source.images_NHWC[members['train']]
+    policy = Policy(dataset.image_size, dataset.resize, dataset.channels)
+    source = sources.load(dataset.name, dataset.data_dir, policy, console)
+    check_readable(source, dataset.max_unreadable)
+    members = splits.split(source, dataset, stopping.fraction if stopping.patience_epochs else 0.0)
+    fits = source.images_NHWC.nbytes <= room_bytes
     return Pipeline(
         name=dataset.name,
-        class_names=source.class_names,
-        images_NHWC=source.images_NHWC,
-        labels=source.labels,
+        source=source,
         members=members,
-        normalization=fit_normalization(training_images, dataset.normalization),
+        normalization=normalization.fit(
+            source.images_NHWC, members['train'], dataset.normalization
+        ),
         seed=config.seed,
         batch_size=config.batch_size,
+        balanced=config.class_balance == 'balanced_sampling',
+        streams=dataset.storage == 'stream' or (dataset.storage == 'auto' and not fits),
+        process=process,
+        processes=processes,
     )
+
+
+def check_readable(source: Source, most: float) -> None:
+    """Checks the share of unreadable images.
+
+    Raises:
+      UserError: it is larger than `most`; names the first of them.
+    """
+    count, unreadable = len(source.labels), len(source.skipped)
+    if unreadable > most * (count + unreadable):
+        raise UserError(
+            f'{unreadable:,} of {count + unreadable:,} images cannot be read, more than '
+            f'config.dataset.max_unreadable={most:g} allows: {cache.listed(source.skipped)}. '
+            'Mend or remove them; python audit.py --data=... lists them all.'
+        )

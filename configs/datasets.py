@@ -10,14 +10,24 @@ from typing import Any
 _LARGE = {'dataset.validation_fraction': 0.1, 'epochs': 5.0, 'optimizer.warmup_epochs': 0.5}
 
 DATASETS: dict[str, dict[str, Any]] = {
-    'digits': {'augment.shift_pixels': 1, 'batch_size': 64},  # 1,077 to train on: small batches
-    'mnist': {**_LARGE, 'augment.shift_pixels': 2},
-    'fashion_mnist': {**_LARGE, 'augment.shift_pixels': 1, 'augment.flip': True},
-    'cifar10': {**_LARGE, 'augment.shift_pixels': 4, 'augment.flip': True},
-    'cifar100': {**_LARGE, 'augment.shift_pixels': 4, 'augment.flip': True},
+    # 1,077 images to train on: small batches.
+    'digits': {'augment': 'padded_crop=1,fill=black', 'batch_size': 64},
+    'mnist': {**_LARGE, 'augment': 'padded_crop=2,fill=black'},
+    'fashion_mnist': {**_LARGE, 'augment': 'padded_crop=1,horizontal_flip=0.5,fill=black'},
+    'cifar10': {**_LARGE, 'augment': 'padded_crop=4,horizontal_flip=0.5'},
+    'cifar100': {**_LARGE, 'augment': 'padded_crop=4,horizontal_flip=0.5'},
 }
+# Photos of people's own: a folder, or a table of paths and labels.
+_PHOTOS = {'dataset.image_size': 64, 'augment': 'photos', 'batch_size': 64}
 
 
 def full_name(name: str) -> str:
     """Returns the source of a bare name: `digits` is embedded, any other is a set of TFDS."""
     return name if name == 'digits' or ':' in name else f'tfds:{name}'
+
+
+def settings(full_name: str) -> dict[str, Any]:
+    """Returns the fields that differ from the defaults for a data set."""
+    if full_name.startswith('folder:'):
+        return _PHOTOS
+    return DATASETS.get(full_name.removeprefix('tfds:'), {})

@@ -10,6 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import datasets
+from data import augmentation
+from data.augmentation import PRESETS
+from data.normalization import KINDS
 from errors import UserError, did_you_mean
 from models import FAMILIES
 from models.fields import field, options, problem
@@ -20,34 +23,77 @@ FIELDS: dict[str, dataclasses.Field] = {
         at_most=2**32 - 1
     ),
     # Data.
-    'dataset.name': field('digits', 'Where images come from: digits, or tfds:NAME.'),
+    'dataset.name': field(
+        'digits', 'Where images come from: digits, folder:PATH, npz:PATH, npy:FOLDER, tfds:NAME.'
+    ),
     'dataset.data_dir': field(
         '', 'Folder of prepared TFDS sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.'
     ),
+    'dataset.image_size': field(
+        0, 'Height and width in pixels to resize images to; 0: as they are.', at_least=0,
+        at_most=4096
+    ),
+    'dataset.resize': field(
+        'crop', 'How an image becomes a square: its central square, squeezed, or with black '
+        'borders.', choices=('crop', 'squeeze', 'pad')
+    ),
+    'dataset.channels': field(
+        0, '1 for grey, 3 for colour; 0: 1 where all images are grey, else 3.', at_least=0,
+        at_most=3
+    ),
+    'dataset.max_unreadable': field(
+        0.05, 'Share of the images that may be unreadable: they are named and left out.',
+        at_least=0.0, below=1.0
+    ),
+    'dataset.storage': field(
+        'auto', 'Where images are during training: on the device where they fit, or streamed '
+        'from the decode cache.', choices=('auto', 'device', 'stream')
+    ),
+    'dataset.normalization': field(
+        'zscore', 'Mean 0 and deviation 1 by channel (zscore), by channel of each pixel '
+        '(pixel_zscore) or in each image (image); mean 0 (mean); 0 to 1 (min_max) or -1 to 1 '
+        '(min_max_signed). Statistics are those of the training split.', choices=KINDS
+    ),
+    # Splits.
     'dataset.split_seed': field(
         0, 'Seed of the splits, apart from seed: runs of other seeds share splits.', at_least=0,
         at_most=2**32 - 1
-    ),
-    'dataset.validation_fraction': field(
-        0.2, 'Share held out for validation where the set has no validation split: of all images, '
-        'or of the training split where the set has a test split.', above=0.0, below=1.0
     ),
     'dataset.test_fraction': field(
         0.2, 'Share of all images sealed for the test, where the set has no test split.',
         above=0.0, below=1.0
     ),
-    'dataset.image_size': field(
-        0, 'Height and width in pixels to resize images to; 0: as they are.', at_least=0
+    'dataset.validation_fraction': field(
+        0.2, 'Share held out for validation where the set has no validation split: of all images, '
+        'or of the training split where the set has a test split.', above=0.0, below=1.0
     ),
-    'dataset.normalization': field(
-        'zscore',
-        'Mean 0 and deviation 1 by channel, or mean 0, or 0 to 1; fitted on the training split.',
-        choices=('zscore', 'mean', 'min_max')
+    'dataset.folds': field(
+        0, 'Folds of the images that are not the test\'s, one of which is held out for '
+        'validation; 0: none, but validation_fraction.', at_least=0, at_most=100
     ),
-    'augment.shift_pixels': field(
-        0, 'Random shift in each direction, up to this many pixels.', at_least=0
+    'dataset.fold': field(0, 'Fold that is held out, from 0 on.', at_least=0),
+    'dataset.repeat': field(
+        0, 'Another drawing of validation split or folds, with the same test split.', at_least=0
     ),
-    'augment.flip': field(False, 'Mirror half of the training images left to right.'),
+    'dataset.subset': field(
+        1.0, 'Images to use of those that are not the test\'s, each class alike: their share, '
+        'or above 1 their number.', above=0.0
+    ),
+    'dataset.group_by': field(
+        'auto', 'Images that stay on one side of every split: near_duplicates, column (of a '
+        'table), regex:PATTERN (equal matches in the path), none; auto: near duplicates of '
+        'photos, and the column where there is one.'
+    ),
+    'dataset.splits_file': field('', 'A splits.json to use in place of drawing splits.'),
+    'class_balance': field(
+        'none', 'For classes of unequal size: weights in the loss, equally many images of each '
+        'class in training, or logit adjustment.',
+        choices=('none', 'class_weights', 'balanced_sampling', 'logit_adjustment')
+    ),
+    'augment': field(
+        'none', f'Presets ({", ".join(PRESETS)}) and NAME=VALUE, separated by commas: '
+        'photos,rotation=30. The operations stand below.'
+    ),
     # The net: `model` holds the family and that family's fields.
     'scale.width': field(1.0, 'Multiplies the filters of the net.', above=0.0),
     'scale.depth': field(1.0, 'Multiplies the convolutions or blocks of each stage.', above=0.0),
@@ -122,7 +168,7 @@ def get_config(dataset: str = 'digits', family: str = 'residual') -> ConfigDict:
     values = {name: f.default for name, f in FIELDS.items()}
     values |= {'model.family': family}
     values |= {f'model.{n}': f.default for n, f in options(FAMILIES[family]).items()}
-    values |= datasets.DATASETS.get(name.removeprefix('tfds:'), {})
+    values |= datasets.settings(name)
     values['dataset.name'] = name
     return unflatten(values)
 
@@ -179,3 +225,21 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f'config.{name} is missing; its default is {f.default!r}.')
         if text := problem(values[name], f):
             raise UserError(f'config.{name} {text}; it is {values[name]!r}.')
+    _check_dataset(config.dataset)
+    augmentation.parse(config.augment)
+
+
+def _check_dataset(dataset: ConfigDict) -> None:
+    by = dataset.group_by
+    if by not in ('auto', 'none', 'column', 'near_duplicates') and not by.startswith('regex:'):
+        raise UserError(
+            'config.dataset.group_by must be auto, none, column, near_duplicates or '
+            f'regex:PATTERN; it is {by!r}.'
+        )
+    if dataset.channels == 2:
+        raise UserError('config.dataset.channels must be 0, 1 or 3; it is 2.')
+    if dataset.folds == 1 or dataset.fold >= max(1, dataset.folds):
+        raise UserError(
+            f'config.dataset.fold={dataset.fold} is none of {dataset.folds} folds: they are '
+            'counted from 0, and there must be two at least.'
+        )

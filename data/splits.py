@@ -1,72 +1,286 @@
-"""Which example is in which split: stratified, by a seed of its own, named by content hash."""
+"""Which example is in which split: stratified, grouped, by a seed of its own, or from a file."""
 
-import hashlib
-from collections.abc import Mapping
+import json
+import pathlib
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
+from data import duplicates
+from data.listing import Source
 from errors import UserError
 
+SPLITS = ('train', 'validation', 'test', 'stopping')
 
-def split(
-    labels: np.ndarray,
-    official: Mapping[str, np.ndarray],
-    split_seed: int,
-    validation_fraction: float,
-    test_fraction: float,
-    stopping_fraction: float = 0.0,
-) -> dict[str, np.ndarray]:
+
+def split(source: Source, dataset: Any, stopping_fraction: float = 0.0) -> dict[str, np.ndarray]:
     """Returns index arrays: train, validation, test, and stopping where its fraction is above 0.
 
-    Official splits stay as they are; what a set lacks is drawn at random within each class:
-    where it has no splits, `test_fraction` and `validation_fraction` of all images; otherwise of
-    the training split. `stopping` is a share of the training part, for early stopping alone.
+    The set's own splits stay as they are; what it lacks is drawn at random within each class, in
+    whole groups: the test split first, by `split_seed` alone, then the subset, then the validation
+    split (or one fold of several) by `split_seed` and `repeat`. So replicates share the test
+    split. `stopping` is a share of the training part, for early stopping alone. Every index array
+    is sorted.
+
+    Args:
+      source: the data set.
+      dataset: `config.dataset`.
+      stopping_fraction: of the training part.
 
     Raises:
-      UserError: a class has too few images to be in every split, or nothing is left to train on.
+      UserError: a class has too few images to be in every part, or the splits file does not fit.
     """
-    parts = dict(official) or {'train': np.arange(len(labels))}
+    if dataset.splits_file:
+        return _from_file(source, dataset.splits_file)
+    groups = group(source, dataset.group_by)
+
+    def cut(members: np.ndarray, shares: Sequence[float], *stream: Any) -> list[np.ndarray]:
+        return deal(source.labels, groups, members, shares, _seed(*stream), source.class_names)
+
+    parts = dict(source.official) or {'train': np.arange(len(source.labels))}
+    validation, test = dataset.validation_fraction, dataset.test_fraction
     if 'test' not in parts:
-        parts['train'], parts['test'] = _cut(
-            labels, parts['train'], test_fraction, split_seed, 'test'
+        parts['train'], parts['test'] = cut(
+            parts['train'], (1 - test, test), dataset.split_seed, 'test'
         )
-        if not official:
-            validation_fraction /= 1 - test_fraction
-    if 'validation' not in parts:
-        parts['train'], parts['validation'] = _cut(
-            labels, parts['train'], validation_fraction, split_seed, 'validation'
-        )
+        if not source.official:
+            validation /= 1 - test
+            if validation >= 1:
+                raise UserError(
+                    f'config.dataset.validation_fraction={dataset.validation_fraction:g} and '
+                    f'test_fraction={test:g} leave nothing to train on: choose smaller ones.'
+                )
+    if dataset.folds and 'validation' in parts:  # Folds are of all images that are not the test's.
+        parts['train'] = np.union1d(parts['train'], parts.pop('validation'))
+    if dataset.subset != 1.0:
+        count = len(parts['train'])
+        share = dataset.subset if dataset.subset < 1 else min(1.0, dataset.subset / count)
+        if share < 1:
+            parts['train'], _ = cut(
+                parts['train'], (share, 1 - share), dataset.split_seed, 'subset'
+            )
+    if dataset.folds:
+        folds = cut(parts['train'], [1 / dataset.folds] * dataset.folds, dataset.split_seed,
+                    'folds', dataset.repeat)  # fmt: skip
+        parts['validation'] = folds.pop(dataset.fold)
+        parts['train'] = np.sort(np.concatenate(folds))
+    elif 'validation' not in parts:
+        parts['train'], parts['validation'] = cut(
+            parts['train'], (1 - validation, validation), dataset.split_seed, 'validation',
+            dataset.repeat,
+        )  # fmt: skip
     if stopping_fraction:
-        parts['train'], parts['stopping'] = _cut(
-            labels, parts['train'], stopping_fraction, split_seed, 'early stopping'
-        )
-    return parts
+        parts['train'], parts['stopping'] = cut(
+            parts['train'], (1 - stopping_fraction, stopping_fraction), dataset.split_seed,
+            'stopping', dataset.repeat,
+        )  # fmt: skip
+    return {name: parts[name] for name in SPLITS if name in parts}
 
 
-def content_hashes(images_NHWC: np.ndarray) -> list[str]:
-    """Returns 16 hexadecimal digits for each image that follow its pixels and shape alone."""
-    shape = np.asarray(images_NHWC.shape[1:], np.int64).tobytes()
-    return [
-        hashlib.blake2b(shape + image.tobytes(), digest_size=8).hexdigest() for image in images_NHWC
-    ]
+def group(source: Source, by: str) -> np.ndarray:
+    """Returns the number of each image's group, int64 [N]: groups stay on one side of a split.
+
+    Args:
+      source: the data set.
+      by: `none`; `column` (the group of a table); `near_duplicates`; `regex:PATTERN` (what the
+        first group of the pattern, or all of it, matches in the image's path); `auto`: near
+        duplicates and the column where there is one for folders and tables, the column for
+        arrays, else none.
+
+    Raises:
+      UserError: a pattern that is none, or matches no path; no column.
+    """
+    count, has_column = len(source.labels), bool((source.groups != '').any())
+    from_files = source.from_files
+    keys: list[np.ndarray] = []
+    if by == 'near_duplicates' or (by == 'auto' and from_files):
+        pairs = duplicates.find_once(source)
+        keys += [
+            duplicates.clusters(pairs, count),
+            np.unique(source.hashes, return_inverse=True)[1],
+        ]
+    if by == 'column' and not has_column:
+        raise UserError('config.dataset.group_by=column, but the data set has no group column.')
+    if by == 'column' or (by == 'auto' and has_column):
+        keys.append(_numbers(source.groups))
+    if by.startswith('regex:'):
+        keys.append(_numbers(_matches(source.names, by.removeprefix('regex:'))))
+    return _joined(keys, count)
 
 
-def _cut(
-    labels: np.ndarray, members: np.ndarray, fraction: float, seed: int, purpose: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Splits off `fraction` of each class; both parts keep the stored order."""
-    # Here, since it takes a second, which the first line of a command should not wait for.
-    from sklearn.model_selection import train_test_split
+def deal(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    members: np.ndarray,
+    shares: Sequence[float],
+    seed: np.random.SeedSequence,
+    class_names: Sequence[str],
+) -> list[np.ndarray]:
+    """Deals `members` into parts: shares of each class, in whole groups, at random.
 
-    if fraction >= 1.0:
-        raise UserError(
-            f'The fractions of config.dataset leave nothing to train on (the {purpose} part would '
-            f'be {fraction:.2f} of what is left): choose smaller ones.'
-        )
+    A group counts for the class that most of it has. Groups of several images go, largest first,
+    to the part that lacks most of their class; the others fill up the shares exactly.
+
+    Args:
+      labels: of all examples.
+      groups: of all examples.
+      members: indices to deal.
+      shares: of each part; they add up to 1.
+      seed: of the drawing.
+      class_names: for messages.
+
+    Returns:
+      Sorted index arrays, one for each share.
+
+    Raises:
+      UserError: a class has too few images or groups for every part to get one.
+    """
+    # One draw for each example of the set, so that a changed group moves little else.
+    priority = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))
+    members = members[np.argsort(priority[members])]
+    _, group_of, sizes = np.unique(groups[members], return_inverse=True, return_counts=True)
+    together = _by_group(members, group_of, sizes)
+    label_of_group = [int(np.bincount(labels[indices]).argmax()) for indices in together]
+    single = sizes[group_of] == 1
+    owners = np.asarray(label_of_group, int)
+    rests = [members[single & (labels[members] == label)] for label in range(len(class_names))]
+    mine = [[together[i] for i in np.flatnonzero(owners == c)] for c in range(len(class_names))]
+    counts = [sum(map(len, m)) + len(rest) for m, rest in zip(mine, rests, strict=True)]
+    parts: list[list[np.ndarray]] = [[] for _ in shares]
+    for several, rest, lacking in zip(mine, rests, _quotas(counts, shares), strict=True):
+        for indices in sorted(several, key=len, reverse=True):
+            part = int(np.argmax(lacking))
+            parts[part].append(indices)
+            lacking[part] -= len(indices)
+        while (lacking < 0).any():  # A large group overshot: the largest part gives way.
+            surplus = int(np.argmin(lacking))
+            lacking[np.argmax(lacking)] += lacking[surplus]
+            lacking[surplus] = 0
+        for part, chosen in enumerate(np.split(rest, np.cumsum(lacking)[:-1])):
+            parts[part].append(chosen)
+    dealt = [np.sort(np.concatenate(part)) for part in parts]
+    for label in np.unique(labels[members]):
+        if any(label not in labels[part] for part in dealt):
+            count = int((labels == label).sum())
+            apart = len(np.unique(groups[labels == label]))
+            inside = f' in {apart} groups' if apart < count else ''
+            raise UserError(
+                f'The class {class_names[label]!r} has {count} images{inside}, too few for every '
+                'split to get one: add images, leave the class out, or change '
+                'config.dataset.test_fraction, validation_fraction or folds.'
+            )
+    return dealt
+
+
+def _by_group(members: np.ndarray, group_of: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Returns the members of each group of several images."""
+    order = np.argsort(group_of, kind='stable')
+    pieces = np.split(members[order], np.cumsum(sizes)[:-1])
+    return [piece for piece in pieces if len(piece) > 1]
+
+
+def _quotas(counts: Sequence[int], shares: Sequence[float]) -> np.ndarray:
+    """Returns whole numbers [K, P] near counts times shares, none 0 if that can be.
+
+    Each row adds up to its count, and each column to the rounded share of all: rounding the
+    running totals keeps what one class lacks for the next.
+    """
+    places = np.outer(np.cumsum(counts), np.cumsum([0.0, *shares]))
+    running = np.diff(np.round(places), axis=1).astype(int)
+    quotas = np.diff(running, axis=0, prepend=0)
+    for row in quotas:
+        while row.min() < 1 < row.max():
+            row[np.argmax(row)] -= 1
+            row[np.argmin(row)] += 1
+    return quotas
+
+
+def _seed(*stream: Any) -> np.random.SeedSequence:
+    return np.random.SeedSequence(
+        [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in stream]
+    )
+
+
+# Groups.
+
+
+def _numbers(names: np.ndarray) -> np.ndarray:
+    """Returns the number of each name; '' is a group of its own each time."""
+    numbers = np.unique(names, return_inverse=True)[1]
+    alone = np.flatnonzero(names == '')
+    numbers[alone] = numbers.max() + 1 + np.arange(len(alone))
+    return numbers
+
+
+def _matches(names: Sequence[str], pattern: str) -> np.ndarray:
     try:
-        kept, cut = train_test_split(
-            members, test_size=fraction, stratify=labels[members], random_state=seed
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f'config.dataset.group_by: {pattern!r} is no pattern ({error}).') from error
+    found = [compiled.search(name) for name in names]
+    if not any(found):
+        raise UserError(
+            f'config.dataset.group_by: {pattern!r} matches no path, such as {names[0]!r}.'
         )
-    except ValueError as error:
-        raise UserError(f'Cannot set images aside for {purpose}: {error}') from error
-    return np.sort(kept), np.sort(cut)
+    return np.asarray([(m.group(1) or '') if m and compiled.groups else m.group() if m else ''
+                       for m in found])  # fmt: skip
+
+
+def _joined(keys: list[np.ndarray], count: int) -> np.ndarray:
+    """Returns groups that join what shares a number in any of `keys`."""
+    if not keys:
+        return np.arange(count)
+    nodes, total = [], count
+    for key in keys:  # A node for each image and for each number.
+        nodes.append(total + key)
+        total += int(key.max()) + 1
+    ends = np.concatenate(nodes)
+    images = np.tile(np.arange(count), len(keys))
+    links = sparse.coo_array((np.ones(len(ends)), (images, ends)), shape=(total, total))
+    return csgraph.connected_components(links, directed=False)[1][:count].astype(np.int64)
+
+
+# Files.
+
+
+def _from_file(source: Source, path: str) -> dict[str, np.ndarray]:
+    """Returns the splits that a `splits.json` names by content hash."""
+    try:
+        content = json.loads(pathlib.Path(path).expanduser().read_text())
+        wanted = {name: list(content[name]) for name in SPLITS if name in content}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f'config.dataset.splits_file={path} cannot be read: {error}.') from error
+    if missing := {'train', 'validation', 'test'} - wanted.keys():
+        raise UserError(f'{path} is no splits.json: it lacks {", ".join(sorted(missing))}.')
+    owner: dict[str, str] = {}
+    for name, hashes in wanted.items():
+        for digest in hashes:
+            if owner.setdefault(digest, name) != name:
+                raise UserError(f'{path} has the image {digest} in {owner[digest]} and in {name}.')
+    where = np.asarray([owner.get(digest, '') for digest in source.hashes.tolist()])
+    if lost := len(owner) - len({d for d in source.hashes.tolist() if d in owner}):
+        raise UserError(
+            f'{lost:,} of the {len(owner):,} images of {path} are not in the data set: it was '
+            'changed, or the file belongs to another one.'
+        )
+    return {name: np.flatnonzero(where == name) for name in wanted}
+
+
+def describe(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the content of `splits.json`: hashes of each split, names, and what was skipped."""
+    described: dict[str, Any] = {
+        name: source.hashes[indices].tolist() for name, indices in members.items()
+    }
+    if source.from_files:
+        used = np.sort(np.concatenate(list(members.values())))
+        described['names'] = {str(source.hashes[i]): source.names[i] for i in used}
+    described['skipped'] = [
+        {'name': name, 'class': source.class_names[label], 'reason': reason}
+        for name, label, reason in source.skipped
+    ]
+    return described

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.layers import HeadOptions
 from models.plain import Plain
 from models.residual import Residual
 from models.scaling import scale
@@ -31,7 +32,7 @@ def build(
 
     Args:
       model: `config.model`.
-      num_classes: number of logits.
+      num_classes: number of classes.
       dtype: type of the computation; parameters are float32, or float64 where dtype is.
       width: multiplier of the filters (`config.scale.width`).
       depth: multiplier of the stage sizes (`config.scale.depth`).
@@ -42,6 +43,7 @@ def build(
     """
     fields = scale(model, width, depth)
     family = FAMILIES[fields.pop('family')]
+    fields['head'] = HeadOptions(**fields['head'])
     return family(
         num_classes=num_classes,
         dtype=jnp.dtype(dtype),

@@ -45,8 +45,17 @@ def field(
 
 
 def options(module_class: type) -> dict[str, dataclasses.Field]:
-    """Returns the config fields of a model family, by name: those declared with `field`."""
-    return {f.name: f for f in dataclasses.fields(module_class) if 'meaning' in f.metadata}
+    """Returns the config fields of a model family, by dotted name: those declared with `field`.
+
+    A field whose default is a dataclass is a group of fields, such as `head.dropout`.
+    """
+    found = {}
+    for f in dataclasses.fields(module_class):
+        if 'meaning' in f.metadata:
+            found[f.name] = f
+        elif dataclasses.is_dataclass(f.default):
+            found |= {f'{f.name}.{name}': g for name, g in options(type(f.default)).items()}
+    return found
 
 
 def problem(value: Any, described: dataclasses.Field) -> str:

@@ -1,5 +1,6 @@
 """What the families share: norm, pooling, per-example dropout, the head, and their fields."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ ACTIVATIONS = {
     'tanh': nn.tanh,
 }
 NORMS = ('batch', 'group', 'layer', 'none')
-HEADS = ('global_average_pooling', 'flatten')
+HEADS = ('global_average', 'flatten')
 
 # He et al. 2015, "Delving Deep into Rectifiers", section 2.2, fan-out form, untruncated.
 conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -95,38 +96,58 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
 
 
+@dataclasses.dataclass(frozen=True)
+class HeadOptions:
+    """The fields of `config.model.head`."""
+
+    pooling: str = field('global_average', 'What precedes the logits.', choices=HEADS)
+    dense_units: tuple[int, ...] = field(
+        (), 'Units of dense layers before the logits, such as (128,).', at_least=1, longest=8
+    )
+    dropout: float = field(0.0, 'Share of units dropped in the head.', at_least=0.0, below=1.0)
+    outputs: str = field(
+        'softmax', 'A logit for each class, or, for two classes, one with a sigmoid.',
+        choices=('softmax', 'sigmoid')
+    )  # fmt: skip
+
+
 class Head(nn.Module):
     """Feature map to logits: global average pooling or flatten, dense layers, dropout, linear.
 
-    Logits are computed and returned in the parameters' type (float32 under bfloat16 compute).
+    Logits are computed and returned in the parameters' type (float32 under bfloat16 compute). A
+    sigmoid's logit z comes as the two logits (0, z), whose softmax is that sigmoid, so that
+    nothing behind the head has to know.
     """
 
     num_classes: int
-    kind: str
-    dense_units: tuple[int, ...]
-    dropout: float
+    options: HeadOptions
     activation: str
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array, train: bool) -> jax.Array:
-        if self.kind == 'flatten':
+        if self.options.pooling == 'flatten':
             x = images_BHWC.reshape(images_BHWC.shape[0], -1)
         else:
             x = images_BHWC.mean(axis=(1, 2))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-        for i, units in enumerate(self.dense_units, start=1):
-            x = nn.Dense(units, kernel_init=nn.initializers.he_normal(), name=f'dense{i}', **types)(
-                x
+        for i, units in enumerate(self.options.dense_units, start=1):
+            dense = nn.Dense(
+                units, kernel_init=nn.initializers.he_normal(), name=f'dense{i}', **types
             )
-            x = ACTIVATIONS[self.activation](x)
-            x = Dropout(self.dropout)(x, train)
-        if not self.dense_units:
-            x = Dropout(self.dropout)(x, train)
-        return nn.Dense(
-            self.num_classes, dtype=self.param_dtype, param_dtype=self.param_dtype, name='logits'
+            x = ACTIVATIONS[self.activation](dense(x))
+            x = Dropout(self.options.dropout)(x, train)
+        if not self.options.dense_units:
+            x = Dropout(self.options.dropout)(x, train)
+        sigmoid = self.options.outputs == 'sigmoid'
+        logits = nn.Dense(
+            1 if sigmoid else self.num_classes,
+            dtype=self.param_dtype,
+            param_dtype=self.param_dtype,
+            name='logits',
         )(x)
+        return jnp.concatenate([jnp.zeros_like(logits), logits], -1) if sigmoid else logits
 
 
 class Parts(NamedTuple):
@@ -149,11 +170,7 @@ class ConvNet(nn.Module):
     kernel_size: int = field(3, 'Height and width of the kernels, in pixels.', at_least=1)
     activation: str = field('relu', 'Activation function.', choices=tuple(ACTIVATIONS))
     norm: str = field('batch', 'Normalisation after each convolution.', choices=NORMS)
-    head: str = field('global_average_pooling', 'What precedes the logits.', choices=HEADS)
-    dense_units: tuple[int, ...] = field(
-        (), 'Units of dense layers before the logits, such as (128,).', at_least=1, longest=8
-    )
-    dropout: float = field(0.0, 'Share of units dropped in the head.', at_least=0.0, below=1.0)
+    head: HeadOptions = HeadOptions()
 
     def parts(self) -> 'Parts':
         """Returns convolution, norm and activation as the fields ask for them."""
@@ -171,9 +188,7 @@ class ConvNet(nn.Module):
         """Maps the last feature map to logits [B, num_classes]."""
         return Head(
             num_classes=self.num_classes,
-            kind=self.head,
-            dense_units=self.dense_units,
-            dropout=self.dropout,
+            options=self.head,
             activation=self.activation,
             dtype=self.dtype,
             param_dtype=self.param_dtype,

@@ -33,7 +33,7 @@ class Plain(layers.ConvNet):
             x = PlainStage(
                 convolutions,
                 self.width * 2**i,
-                self.pooling if i < last or self.head == 'flatten' else 'none',
+                self.pooling if i < last or self.head.pooling == 'flatten' else 'none',
                 self.parts(),
                 name=f'stage{i + 1}',
             )(x, train)

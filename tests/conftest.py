@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # One folder for all tests and the commands they start, so that XLA compiles each program once.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.cache' / 'xla'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+os.environ.setdefault('LEADLINE_CACHE', str(ROOT / '.cache' / 'leadline'))
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 
 # A net and a schedule small enough for a whole run to take a second or two.
@@ -28,11 +29,11 @@ def flags(fields):
     return [f'--config.{name}={value}' for name, value in fields.items()]
 
 
-def start(*arguments, devices=1, **environment):
+def start(*arguments, command='train.py', devices=1, **environment):
     """Starts `python train.py ...` on so many host devices and returns the process."""
     options = f'--xla_force_host_platform_device_count={devices}'
     return subprocess.Popen(
-        [sys.executable, 'train.py', *map(str, arguments)],
+        [sys.executable, command, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, 'XLA_FLAGS': options, **environment},
         stdout=subprocess.PIPE,
@@ -49,6 +50,14 @@ def train(*arguments, devices=1, status=0, **environment):
     return out, err
 
 
+def load(config, room_bytes=1e9):
+    """Returns the pipeline of a config."""
+    import input_pipeline
+    from console import Console
+
+    return input_pipeline.load(config, room_bytes, Console(quiet=True))
+
+
 @pytest.fixture
 def tiny_config():
     """Returns a function from changed fields to the config of a tiny run on digits."""
@@ -62,3 +71,11 @@ def tiny_config():
         return config
 
     return make
+
+
+def audit(*arguments, status=0, **environment):
+    """Runs `python audit.py ...`, checks its exit status and returns (stdout, stderr)."""
+    process = start(*arguments, command='audit.py', **environment)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == status, f'{out}\n{err}'
+    return out, err

@@ -8,12 +8,24 @@ ROOT = pathlib.Path(__file__).parent.parent
 # What each part of the code may import, of our own.
 ALLOWED = {
     'errors': set(),
+    'console': set(),
     'models': {'models'},
-    'configs': {'configs', 'errors', 'models'},
-    'data': {'data', 'errors'},
-    'input_pipeline': {'data', 'errors'},
-    'training': {'configs', 'data', 'errors', 'input_pipeline', 'models', 'training'},
-    'command_line': {'configs', 'errors', 'models'},
+    'data': {'console', 'data', 'errors'},
+    'configs': {'configs', 'data', 'errors', 'models'},
+    'input_pipeline': {'console', 'data', 'errors'},
+    'auditing': {'auditing', 'data'},
+    'audit': {'auditing', 'command_line', 'console', 'data', 'errors'},
+    'training': {
+        'auditing',
+        'configs',
+        'console',
+        'data',
+        'errors',
+        'input_pipeline',
+        'models',
+        'training',
+    },
+    'command_line': {'configs', 'data', 'errors', 'models'},
     'train': {'command_line', 'training'},
 }
 

@@ -1,16 +1,18 @@
-"""Data: splits, order, evaluation batches, normalisation, augmentation, TFDS."""
+"""Batches: order, shares, streaming, class balance, normalisation; and the sources of arrays."""
 
+import json
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load, train
+from PIL import Image
 
-import input_pipeline
 from configs import default
-from data import preprocess, sources, splits
+from console import Console
+from data import normalization, sources, tfds
+from data.decode import Policy
 from errors import UserError
 
 SHARED = ROOT.parent / 'shared' / 'data' / 'tfds'
@@ -21,35 +23,18 @@ needs_shared = pytest.mark.skipif(
 
 @pytest.fixture(scope='module')
 def digits():
-    return input_pipeline.load(default.get_config('digits'))
+    return load(default.get_config('digits'))
 
 
-def test_digits_splits_are_stratified_disjoint_and_complete(digits):
-    assert digits.sizes == {'train': 1077, 'test': 360, 'validation': 360}
-    everything = np.concatenate(list(digits.members.values()))
-    assert sorted(everything) == list(range(1797))
-    shares = np.bincount(digits.labels) / 1797
-    for split in digits.members:
-        counts = np.bincount(digits.labels_of(split))
-        np.testing.assert_allclose(counts, shares * counts.sum(), atol=1)
-
-
-def test_the_split_seed_is_apart_from_the_seed(digits):
-    config = default.get_config('digits')
-    config.seed = 5
-    other_run = input_pipeline.load(config)
-    config.dataset.split_seed = 1
-    other_split = input_pipeline.load(config)
-    for split in digits.members:
-        np.testing.assert_array_equal(digits.members[split], other_run.members[split])
-        assert not np.array_equal(digits.members[split], other_split.members[split])
-    assert not np.array_equal(digits.train_batch(0)['index'], other_run.train_batch(0)['index'])
+def source(name, size=0, data_dir=''):
+    return sources.load(name, str(data_dir), Policy(size, 'crop', 0), Console(quiet=True))
 
 
 def test_each_pass_shows_every_training_image_once_in_another_order(digits):
-    batch = digits.batch_size
-    stream = np.concatenate([digits.train_batch(i)['index'] for i in range(3 * 1077 // batch + 1)])
-    passes = [stream[i * 1077 : (i + 1) * 1077] for i in range(3)]
+    batch, count = digits.batch_size, digits.sizes['train']
+    steps = 3 * count // batch + 1
+    stream = np.concatenate([digits.train_batch(i)['index'] for i in range(steps)])
+    passes = [stream[i * count : (i + 1) * count] for i in range(3)]
     for order in passes:
         np.testing.assert_array_equal(np.sort(order), digits.members['train'])
     assert not np.array_equal(passes[0], passes[1])
@@ -61,94 +46,222 @@ def test_evaluation_counts_every_example_once(digits):
     np.testing.assert_array_equal(np.concatenate(seen), digits.members['test'])
 
 
-def test_official_splits_stay_and_validation_comes_from_training():
-    labels = np.arange(100) % 2
-    official = {'train': np.arange(80), 'test': np.arange(80, 100)}
-    parts = splits.split(labels, official, 0, 0.25, 0.5, stopping_fraction=0.1)
-    assert {name: len(members) for name, members in parts.items()} == {
-        'train': 54, 'test': 20, 'validation': 20, 'stopping': 6,
-    }  # fmt: skip
-    np.testing.assert_array_equal(parts['test'], official['test'])
+def test_the_shares_of_two_processes_partition_each_batch(digits):
+    import input_pipeline
+
+    config = default.get_config('digits')
+    whole = load(config)
+    halves = [input_pipeline.load(config, 0, Console(quiet=True), process, 2) for process in (0, 1)]
+    for step in (0, 7, 1000):
+        parts = [half.train_batch(step) for half in halves]
+        for name, expected in whole.train_batch(step).items():
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), expected)
+        # No room on the device: the halves hold images, and only their own.
+        images = np.concatenate([part['image'] for part in parts])
+        index = whole.train_batch(step)['index']
+        np.testing.assert_array_equal(images, digits.source.images_NHWC[index])
+    evaluated = [
+        np.concatenate([half[0]['index'] for half in step])
+        for step in zip(*(half.eval_batches('test') for half in halves), strict=True)
+    ]
+    for got, (expected, _) in zip(evaluated, whole.eval_batches('test'), strict=True):
+        np.testing.assert_array_equal(got, expected['index'])
 
 
-@pytest.mark.parametrize(('validation', 'test'), [(0.5, 0.5), (0.999, 0.0005)])
-def test_fractions_that_leave_nothing_are_refused(validation, test):
-    with pytest.raises(UserError, match=r'leave nothing|Cannot set images aside'):
-        splits.split(np.arange(100) % 2, {}, 0, validation, test)
+def test_reading_ahead_changes_nothing():
+    import input_pipeline
+
+    config = default.get_config('digits')
+    config.dataset.storage = 'stream'
+    pipeline = load(config)
+    reader = input_pipeline.ReadAhead(pipeline)
+    for step in (0, 1, 2, 2, 9, 10, 3):
+        for name, expected in pipeline.train_batch(step).items():
+            np.testing.assert_array_equal(reader.train_batch(step)[name], expected)
+    reader.close()
 
 
-def test_normalisation_uses_training_images_alone(digits):
-    train = digits.images_NHWC[digits.members['train']].astype(np.float64)
-    offset, scale = digits.normalization
-    assert offset[0] == pytest.approx(train.mean())
-    assert scale[0] == pytest.approx(train.std())
-    assert offset[0] != pytest.approx(digits.images_NHWC.mean(), rel=1e-6)
-    images = digits.images_NHWC[:8]
-    for kind, low, high in (('zscore', -2, 4), ('mean', -1, 1), ('min_max', 0, 1)):
-        fitted = preprocess.fit_normalization(digits.images_NHWC, kind)
-        values = np.asarray(preprocess.normalize(images, *fitted))
-        assert low <= values.min() < values.max() <= high
-    constant = preprocess.fit_normalization(np.full((3, 4, 4, 1), 7, np.uint8), 'zscore')
-    assert np.isfinite(preprocess.normalize(images, *constant)).all()
+def test_streaming_and_resident_runs_end_in_the_same_figures(tmp_path):
+    figures = {}
+    for storage in ('device', 'stream'):
+        folder = tmp_path / storage
+        out, _ = train(
+            '--config=configs/resnet_small.py', '--config.epochs=1', f'--workdir={folder}',
+            f'--config.dataset.storage={storage}', '--config.augment=light',
+        )  # fmt: skip
+        assert ('streamed' in out) == (storage == 'stream')
+        figures[storage] = json.loads((folder / 'result.json').read_text())['validation']
+    assert figures['stream']['accuracy'] == figures['device']['accuracy']
+    assert figures['stream']['loss'] == pytest.approx(figures['device']['loss'], rel=1e-5)
 
 
-def test_augmentation_shifts_and_mirrors_by_key():
-    images = np.arange(1, 4 * 5 * 5 + 1, dtype=np.float32).reshape(4, 5, 5, 1)
-    keys = jax.random.split(jax.random.key(0), 4)
-    np.testing.assert_array_equal(preprocess.augment(images, keys, 0, False), images)
+def test_balanced_sampling_shows_classes_equally_and_images_in_turn(tmp_path):
+    labels = np.repeat([0, 1, 2], [60, 30, 11])
+    np.savez(tmp_path / 'set.npz', images=np.arange(101 * 16, dtype=np.uint8).reshape(101, 4, 4),
+             labels=labels)  # fmt: skip
+    config = default.get_config(f'npz:{tmp_path}/set.npz')
+    config.batch_size, config.class_balance = 10, 'balanced_sampling'
+    pipeline = load(config)
+    count = pipeline.sizes['train']
+    stream = np.concatenate([pipeline.train_batch(i)['index'] for i in range(3 * count // 10)])
+    assert set(stream) <= set(pipeline.members['train'])
+    shown = np.bincount(labels[stream])
+    assert np.ptp(shown) <= 3 + 10  # The last batch ends within a pass.
+    for label in range(3):
+        times = np.bincount(stream, minlength=101)[pipeline.members['train']]
+        times = times[pipeline.labels_of('train') == label]
+        assert np.ptp(times) <= 2, (label, times)
 
-    many = jax.random.split(jax.random.key(1), 400)
-    flipped = np.asarray(preprocess.augment(images[[0] * 400], many, 0, True))
-    mirrored = (flipped == images[0][:, ::-1]).all(axis=(1, 2, 3))
-    assert ((flipped == images[0]).all(axis=(1, 2, 3)) ^ mirrored).all()
-    assert 150 < mirrored.sum() < 250
 
-    shifted = np.asarray(preprocess.augment(images[[0] * 400], many, 2, False))
-    # The centre pixel holds what was up to 2 pixels away, each of the 25 offsets about as often.
-    found, counts = np.unique(shifted[:, 2, 2, 0], return_counts=True)
-    assert len(found) == 25
-    assert counts.min() > 4
-    # An image's draw follows its own key, not its neighbours.
-    np.testing.assert_array_equal(
-        preprocess.augment(images[1:2], keys[1:2], 2, True),
-        preprocess.augment(images, keys, 2, True)[1:2],
-    )
+# Normalisation.
+
+
+def expected_normalisation(images, train, kind):
+    """The definitions, in NumPy."""
+    x, t = images.astype(np.float64), train.astype(np.float64)
+    if kind == 'image':
+        spread = np.maximum(x.std(axis=(1, 2, 3), keepdims=True), 255 / np.sqrt(x[0].size))
+        return (x - x.mean(axis=(1, 2, 3), keepdims=True)) / spread
+    return {
+        'zscore': lambda: (x - t.mean(axis=(0, 1, 2))) / t.std(axis=(0, 1, 2)),
+        'mean': lambda: (x - t.mean(axis=(0, 1, 2))) / 255,
+        'min_max': lambda: x / 255,
+        'min_max_signed': lambda: x / 127.5 - 1,
+        'pixel_zscore': lambda: (x - t.mean(axis=0)) / np.maximum(t.std(axis=0), 1),
+    }[kind]()
+
+
+@pytest.mark.parametrize('kind', normalization.KINDS)
+def test_normalisation_uses_training_images_alone(digits, kind):
+    images, members = digits.source.images_NHWC, digits.members['train']
+    fitted = normalization.fit(images, members, kind)
+    got = normalization.normalize(np.float32(images[:50]), *fitted, kind)
+    expected = expected_normalisation(images[:50], images[members], kind)
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+    other = normalization.fit(images, digits.members['test'], kind)
+    fits = kind not in ('min_max', 'min_max_signed', 'image')
+    assert fits != np.array_equal(other.offset, fitted.offset)
+
+
+def test_an_image_of_one_colour_is_normalised_to_numbers():
+    flat = np.full((3, 4, 4, 1), 7, np.uint8)
+    for kind in normalization.KINDS:
+        fitted = normalization.fit(flat, np.arange(3), kind)
+        assert np.isfinite(normalization.normalize(np.float32(flat), *fitted, kind)).all()
+
+
+# Sources of arrays.
+
+
+def test_the_same_photos_from_a_folder_an_npz_and_npy_give_the_same_batches(tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (60, 16, 16, 3), np.uint8)
+    labels = np.repeat(np.arange(3), 20)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / 'photos' / f'class{label}' / f'{i:03}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    names = np.asarray(['class0', 'class1', 'class2'])
+    np.savez(tmp_path / 'photos.npz', images=images, labels=labels, class_names=names)
+    (tmp_path / 'npy').mkdir()
+    np.save(tmp_path / 'npy' / 'images.npy', images)
+    np.save(tmp_path / 'npy' / 'labels.npy', names[labels])
+    pipelines = []
+    for name in ('folder:photos', 'npz:photos.npz', 'npy:npy'):
+        kind, _, path = name.partition(':')
+        config = default.get_config(f'{kind}:{tmp_path / path}')
+        config.dataset.image_size, config.batch_size = 8, 16
+        config.dataset.storage = 'stream'
+        pipelines.append(load(config))
+    for other in pipelines[1:]:
+        assert other.class_names == pipelines[0].class_names
+        for step in range(5):
+            for name, expected in pipelines[0].train_batch(step).items():
+                np.testing.assert_array_equal(other.train_batch(step)[name], expected)
+
+
+def test_npz_in_the_manner_of_keras_and_medmnist(tmp_path):
+    images = np.arange(40 * 16, dtype=np.uint8).reshape(40, 4, 4)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / 'keras.npz', x_train=images / 255, y_train=labels, x_test=images[:6],
+             y_test=labels[:6])  # fmt: skip
+    keras = source(f'npz:{tmp_path}/keras.npz')
+    assert {k: len(v) for k, v in keras.official.items()} == {'train': 40, 'test': 6}
+    np.testing.assert_array_equal(keras.images_NHWC[:40, ..., 0], images)
+    splits = ('train', 'val', 'test')
+    med = {f'{split}_images': images for split in splits}
+    med |= {f'{split}_labels': labels[:, None] for split in splits}
+    np.savez(tmp_path / 'med.npz', **med)
+    medmnist = source(f'npz:{tmp_path}/med.npz')
+    assert set(medmnist.official) == {'train', 'validation', 'test'}
+
+
+@pytest.mark.parametrize(
+    ('arrays', 'expected'),
+    [
+        ({'pixels': np.zeros(3)}, 'holds pixels; needed are images and labels'),
+        ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(3)}, '4 images and 3 label'),
+        ({'images': np.zeros((4, 2, 2, 2), np.uint8), 'labels': np.arange(4)}, 'have the shape'),
+        ({'images': np.full((4, 2, 2), 300.0), 'labels': np.arange(4)}, 'floats between'),
+        ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(4) - 1}, 'from 0 on'),
+        ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.zeros(4, int)}, 'holds one class'),
+    ],
+)
+def test_arrays_of_something_else_are_named(tmp_path, arrays, expected):
+    np.savez(tmp_path / 'set.npz', **arrays)
+    with pytest.raises(UserError, match=expected):
+        source(f'npz:{tmp_path}/set.npz')
+
+
+def test_files_of_something_else_are_named(tmp_path):
+    (tmp_path / 'text.npz').write_text('no archive')
+    with pytest.raises(UserError, match=r'is no \.npz file'):
+        source(f'npz:{tmp_path}/text.npz')
+    with pytest.raises(UserError, match='There is no file'):
+        source(f'npz:{tmp_path}/absent.npz')
+    with pytest.raises(UserError, match='There is no folder'):
+        source(f'npy:{tmp_path}/absent')
+
+
+# TensorFlow Datasets.
 
 
 @needs_shared
 def test_tfds_array_record_reads_without_tensorflow():
-    source = sources.load('tfds:fashion_mnist', str(SHARED), 0)
-    assert source.images_NHWC.shape == (70_000, 28, 28, 1)
-    assert source.class_names[9] == 'Ankle boot'
-    assert {k: len(v) for k, v in source.official.items()} == {'train': 60_000, 'test': 10_000}
-    assert (np.bincount(source.labels[source.official['test']]) == 1000).all()
+    fashion = source('tfds:fashion_mnist', data_dir=SHARED)
+    assert fashion.images_NHWC.shape == (70_000, 28, 28, 1)
+    assert fashion.class_names[9] == 'Ankle boot'
+    assert {k: len(v) for k, v in fashion.official.items()} == {'train': 60_000, 'test': 10_000}
+    assert (np.bincount(fashion.labels[fashion.official['test']]) == 1000).all()
     code = (
-        'import sys; from data import sources; '
-        f'sources.load("tfds:fashion_mnist", {str(SHARED)!r}, 0); '
-        'print("tensorflow" in sys.modules)'
+        'import sys; from data import tfds, decode; '
+        f'listing = tfds.load("fashion_mnist", {str(SHARED)!r}); '
+        'example = next(iter(listing.examples())); '
+        'image = decode.decode(example.encoded, decode.Policy(0, "crop", 1)).image_HWC; '
+        'print(image.shape, "tensorflow" in sys.modules)'
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == 'False\n', done.stderr
+    assert done.stdout == '(28, 28, 1) False\n', done.stderr
 
 
 @needs_shared
 def test_tfds_tfrecord_reads_too_and_resizes(monkeypatch):
     monkeypatch.setenv('TFDS_DATA_DIR', str(SHARED))
-    source = sources.load('tfds:mnist', '', 14)
-    assert source.images_NHWC.shape == (70_000, 14, 14, 1)
-    assert source.labels[source.official['test']][:5].tolist() == [2, 0, 4, 8, 7]
+    mnist = source('tfds:mnist', size=14)
+    assert mnist.images_NHWC.shape == (70_000, 14, 14, 1)
+    assert mnist.labels[mnist.official['test']][:5].tolist() == [2, 0, 4, 8, 7]
 
 
 def test_an_absent_set_gets_one_message_with_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, '_has_network', lambda: False)
+    monkeypatch.setattr(tfds, '_has_network', lambda: False)
     with pytest.raises(UserError, match='no network to download it') as caught:
-        sources.load('tfds:cifar10', str(tmp_path), 0)
+        source('tfds:cifar10', data_dir=tmp_path)
     assert 'TFDS_DATA_DIR' in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_an_unknown_set_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'fashion_mnist'"):
-        sources.load('tfds:fashion_minst', str(tmp_path), 0)
+        source('tfds:fashion_minst', data_dir=tmp_path)
     with pytest.raises(UserError, match="Did you mean 'tfds'"):
-        sources.load('tfsd:mnist', '', 0)
+        source('tfsd:mnist')

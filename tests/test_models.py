@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import models
-from models import fields, layers, scaling, summary
+from configs import default
+from models import layers, scaling, summary
 
 # Parameters of the default net of each family, 28x28x1 images, 10 classes; counted by hand from
 # the layer shapes: kernels, two per channel for batch norm, and the logits with bias.
@@ -26,7 +27,7 @@ VARIANTS = [
     {'pooling': 'average'},
     {'pooling': 'max'},
     {'pooling': 'stride'},
-    {'head': 'flatten', 'dense_units': (16,), 'dropout': 0.5},
+    {'head.pooling': 'flatten', 'head.dense_units': (16,), 'head.dropout': 0.5},
     {'kernel_size': 5, 'activation': 'gelu', 'norm': 'group'},
     {'activation': 'tanh', 'norm': 'none'},
     {'norm': 'layer', 'stage_sizes': (1, 2, 1, 1)},
@@ -35,8 +36,9 @@ IMAGE = (28, 28, 1)
 
 
 def build(family, dtype='float32', **changes):
-    defaults = {n: f.default for n, f in fields.options(models.FAMILIES[family]).items()}
-    return models.build({'family': family, **defaults, **changes}, 10, dtype)
+    config = default.get_config('digits', family)
+    config.model.update_from_flattened_dict(changes)
+    return models.build(config.model.to_dict(), 10, dtype)
 
 
 def shapes(model):

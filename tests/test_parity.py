@@ -12,9 +12,9 @@ from test_resume import parameters
 FIELDS = (
     '--config=configs/plain_small.py',
     '--config.model.width=8',
-    '--config.model.dropout=0.2',
-    '--config.model.dense_units=(16,)',
-    '--config.augment.flip',
+    '--config.model.head.dropout=0.2',
+    '--config.model.head.dense_units=(16,)',
+    '--config.augment=digits,padded_crop=1,horizontal_flip=0.5,noise=0.05,mixup=0.2',
     '--config.label_smoothing=0.1',
     '--config.ema_decay=0.95',
     '--config.optimizer.clip_norm=1',

@@ -21,9 +21,10 @@ COMMAND = (
     '--config=configs/resnet_small.py',
     '--config.epochs=6',
     '--config.model.width=8',
-    '--config.model.dropout=0.1',
+    '--config.model.head.dropout=0.1',
     '--config.ema_decay=0.9',
     '--config.evaluate_every_epochs=0.5',
+    '--config.dataset.storage=stream',
 )
 TIMINGS = ('seconds',)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import psutil
 from jax.sharding import NamedSharding, PartitionSpec
 
 from errors import UserError
@@ -42,6 +43,18 @@ class DataParallel:
         self._pmap = kind == 'pmap'
         self._mesh = jax.sharding.Mesh(np.asarray(self.devices), (BATCH_AXIS,))
 
+    def check_pairs(self, batch_size: int) -> None:
+        """Checks that neighbours in the batch are on one device.
+
+        Raises:
+          UserError: a device's share of the batch is odd.
+        """
+        if batch_size // self.count % 2:
+            raise UserError(
+                f'config.augment mixes pairs of images, so a device needs an even number of them: '
+                f'set --config.batch_size to a multiple of {2 * self.count}.'
+            )
+
     @property
     def platform(self) -> str:
         """'cpu', 'gpu' or 'tpu'."""
@@ -65,19 +78,33 @@ class DataParallel:
             'machine': platform.machine(),
         }
 
+    def room_bytes(self) -> float:
+        """Returns how much of a device's memory may hold images: a quarter of what is free."""
+        statistics = None if self.platform == 'cpu' else self.devices[0].memory_stats()
+        if statistics:
+            return (statistics['bytes_limit'] - statistics['bytes_in_use']) / 4
+        return psutil.virtual_memory().available / 4 / self.count
+
     def replicate(self, tree: Any) -> Any:
         """Puts one copy of every array on every device."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def split(self, batches: Mapping[str, np.ndarray], axis: int) -> dict[str, Any]:
-        """Splits arrays over the devices along `axis`, where the examples of a batch lie."""
+        """Splits arrays over the devices along `axis`, where the examples of a batch lie.
+
+        Of several processes each gives its own share.
+        """
         if self._pmap:
             return {
                 name: value.reshape(*value.shape[:axis], self.count, -1, *value.shape[axis + 1 :])
                 for name, value in batches.items()
             }
         spec = PartitionSpec(*[None] * axis, BATCH_AXIS)
-        return jax.device_put(dict(batches), NamedSharding(self._mesh, spec))
+        sharding = NamedSharding(self._mesh, spec)
+        return {
+            name: jax.make_array_from_process_local_data(sharding, value)
+            for name, value in batches.items()
+        }
 
     def map_train(self, steps: Callable, donate: bool = True) -> Any:
         """Maps `steps(state, resident, batches)`.

@@ -16,13 +16,15 @@ import jax
 import numpy as np
 
 import input_pipeline
+from auditing import findings
 from configs import default
+from console import Console
+from data import augmentation, splits
 from errors import UserError
 from models import summary
 from training import metrics, pictures, recipe, results
 from training import step as training_step
 from training.checkpoint import UNRATED, Checkpoints
-from training.console import Console
 from training.data_parallel import DataParallel
 from training.interruption import Interruption
 from training.profile import Profile
@@ -33,6 +35,7 @@ from training.writers import TensorBoard
 # large device, since signals wait for it.
 _STEPS_PER_DISPATCH = 50
 _FLOPS_PER_DISPATCH = 3e13
+_BYTES_PER_DISPATCH = 2**28  # Of images that stream.
 
 
 def train_and_evaluate(
@@ -120,16 +123,19 @@ class _Run:
         self.config, self.folder, self.devices, self.console = config, folder, devices, console
         self.started = self.clock = started
         self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
-        self.pipeline = input_pipeline.load(config)
-        console.data(self.pipeline.class_names, self.pipeline.image_shape, self.pipeline.sizes)
+        self.pipeline = input_pipeline.load(config, devices.room_bytes(), console)
+        self.reader = input_pipeline.ReadAhead(self.pipeline)
+        console.data(self.pipeline, findings.brief(self.pipeline))
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
         self.recipe = recipe.build(
             config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
         )
+        if self.recipe.augmentation.mixes:
+            devices.check_pairs(config.batch_size)
         self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
-        self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers)
+        self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers, self.pipeline)
         console.model(summary.grouped(self.layers, at_most=24))
 
         self.progress = Progress()
@@ -154,6 +160,7 @@ class _Run:
     def close(self) -> None:
         """Waits for what is being written."""
         self.profile.close()
+        self.reader.close()
         if self.tensorboard:
             self.tensorboard.close()
         self.checkpoints.close()
@@ -167,29 +174,29 @@ class _Run:
         status = self._ending()
         if not status:
             self._announce()
-            with self.console.training(self.step, self.total_steps), Interruption() as signals:
+            bar = self.console.progress('Training', self.total_steps, self.step)
+            with bar as self.advance, Interruption() as signals:
                 status = self._train(signals)
         return self._interrupt() if status == 'interrupted' else self._finish(status)
 
     # Preparing.
 
     def _write_splits(self) -> None:
-        splits = {split: self.pipeline.hashes_of(split) for split in self.pipeline.members}
-        seed = self.config.dataset.split_seed
-        self.folder.write_json(
-            'splits.json', {'dataset': self.pipeline.name, 'split_seed': seed, **splits}
-        )
+        dataset = self.config.dataset
+        facts = {'dataset': dataset.name, 'split_seed': dataset.split_seed}
+        described = splits.describe(self.pipeline.source, self.pipeline.members)
+        self.folder.write_json('splits.json', facts | described)
 
     def _prepare_state(self) -> None:
         init = jax.jit(
             functools.partial(training_step.init_state, self.recipe, self.pipeline.image_shape)
         )
-        seed = np.uint32(self.config.seed)
+        arguments = np.uint32(self.config.seed), self.pipeline.normalization
         # Random numbers in many shapes compile slowly and run once: level 0 compiles several
         # times faster on CPU.
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
         options = quick if self.devices.platform == 'cpu' else {}
-        state = init.lower(seed).compile(compiler_options=options)(seed)
+        state = init.lower(*arguments).compile(compiler_options=options)(*arguments)
         if latest := self.checkpoints.latest_step:
             state, saved = self.checkpoints.restore(state, latest)
             self.progress = Progress(**saved)
@@ -213,7 +220,8 @@ class _Run:
             f'parameters, {sum(r.flops for r in self.layers):,} FLOPs per image{used}\n'
             f'Plan      {config.epochs:g} epochs: {self.total_steps:,} steps of '
             f'{config.batch_size} images, evaluated every {self.evaluation_steps:,} with the '
-            f'{weights} weights'
+            f'{weights} weights\n'
+            f'Augment   {augmentation.describe(self.recipe.augmentation)}'
         )
 
     # Training.
@@ -232,7 +240,7 @@ class _Run:
                 return ending
             self._dispatch()
             self.profile.after_dispatch(self.step, self.state)
-            self.console.advance(self.step)
+            self.advance(self.step)
 
     def _ending(self) -> str:
         """Returns the status of `result.json` if the run is at its end, else ''."""
@@ -272,7 +280,7 @@ class _Run:
             self._tensorboard()
 
     def _batches(self, count: int) -> dict[str, jax.Array]:
-        plans = [self.pipeline.train_batch(self.step + i) for i in range(count)]
+        plans = [self.reader.train_batch(self.step + i) for i in range(count)]
         stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
         return self.devices.split(stacked, axis=1)
 
@@ -351,7 +359,8 @@ class _Run:
             'train_accuracy': means['accuracy'],
         }
         for split, figures in judged.items():
-            line |= {f'{split}_loss': figures['loss'], f'{split}_accuracy': figures['accuracy']}
+            for name in ('loss', 'accuracy', 'balanced_accuracy', 'macro_f1'):
+                line[f'{split}_{name}'] = figures[name]
         line |= {
             'learning_rate': self.learning_rate,
             'gradient_norm': means['gradient_norm'],
@@ -406,7 +415,7 @@ class _Run:
         for split in ('validation', 'test'):
             logits, labels = self._logits(split), self.pipeline.labels_of(split)
             judged[split] = metrics.evaluate(logits, labels)
-            arrays[f'{split}_hash'] = np.asarray(self.pipeline.hashes_of(split))
+            arrays[f'{split}_hash'] = self.pipeline.hashes_of(split)
             arrays |= {f'{split}_label': labels, f'{split}_logits': logits}
         self.folder.write_arrays('predictions.npz', arrays)
         draw = functools.partial(
@@ -442,10 +451,17 @@ class _Run:
         return self.folder.read_json('result.json')
 
 
-def _dispatch_steps(config: Any, platform: str, rows: list[summary.Layer]) -> int:
+def _dispatch_steps(
+    config: Any, platform: str, rows: list[summary.Layer], pipeline: input_pipeline.Pipeline
+) -> int:
     if config.steps_per_dispatch or config.debug_nans:
         return 1 if config.debug_nans else config.steps_per_dispatch
     if platform == 'cpu':
         return 1  # XLA runs gradient convolutions many times slower inside a loop there.
     flops = 3 * sum(row.flops for row in rows) * config.batch_size  # Backward costs twice forward.
-    return max(1, min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops))))
+    steps = min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops)))
+    if pipeline.streams:
+        steps = min(
+            steps, _BYTES_PER_DISPATCH // (math.prod(pipeline.image_shape) * config.batch_size)
+        )
+    return max(1, steps)

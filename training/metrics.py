@@ -6,28 +6,46 @@ import numpy as np
 from scipy.special import log_softmax
 
 # The figures of a run that has none, such as one that diverged.
-NONE: dict[str, Any] = dict.fromkeys(('examples', 'loss', 'accuracy', 'balanced_accuracy'))
+NONE: dict[str, Any] = dict.fromkeys(
+    ('examples', 'loss', 'accuracy', 'balanced_accuracy', 'macro_f1', 'recall')
+)
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Returns examples, loss, accuracy and balanced accuracy of one split.
+    """Returns the figures of one split.
 
     Args:
       logits: [N, classes].
       labels: int [N].
 
     Returns:
-      `loss` is the mean cross-entropy in nats without label smoothing; accuracies are fractions
-      of 1; `balanced_accuracy` is the mean of the recalls of the classes that occur.
+      `examples`; `loss`, the mean cross-entropy in nats without label smoothing; `accuracy`,
+      fractions of 1 as all that follow; `recall` of each class, None where it does not occur;
+      `balanced_accuracy`, their mean; `macro_f1`, the mean F1 of the classes that occur; for two
+      classes `roc_auc` and `average_precision` of the second one, where both occur.
     """
     with np.errstate(all='ignore'):  # Logits of a net that is about to diverge.
         log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
     right = logits.argmax(-1) == labels
-    counts = np.bincount(labels, minlength=logits.shape[-1])
-    hits = np.bincount(labels, weights=right, minlength=logits.shape[-1])
-    return {
+    classes = logits.shape[-1]
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels, weights=right, minlength=classes)
+    guesses = np.bincount(logits.argmax(-1), minlength=classes)
+    there = counts > 0
+    recall = hits[there] / counts[there]
+    figures = {
         'examples': len(labels),
         'loss': float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         'accuracy': float(right.mean()),
-        'balanced_accuracy': float((hits[counts > 0] / counts[counts > 0]).mean()),
+        'balanced_accuracy': float(recall.mean()),
+        'macro_f1': float((2 * hits[there] / (counts + guesses)[there]).mean()),
+        'recall': [float(h / n) if n else None for h, n in zip(hits, counts, strict=True)],
     }
+    scores = log_probabilities[:, -1] - log_probabilities[:, 0]
+    if classes == 2 and there.all() and np.isfinite(scores).all():
+        # Here, since it takes a second, which the first line of a command should not wait for.
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
+        figures['roc_auc'] = float(roc_auc_score(labels, scores))
+        figures['average_precision'] = float(average_precision_score(labels, scores))
+    return figures

@@ -1,41 +1,34 @@
 """Pictures for TensorBoard: a sheet of training images and the confusion matrix."""
 
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data.contact_sheet import contact_sheet
 from training import step
 from training.recipe import Recipe
 
 
-def contact_sheet(images_NHWC: np.ndarray, columns: int = 8, min_side: int = 32) -> np.ndarray:
-    """Tiles uint8 images into one picture [H, W, 3], enlarging small ones by whole pixels."""
-    images = np.repeat(images_NHWC, 3, axis=-1) if images_NHWC.shape[-1] == 1 else images_NHWC
-    factor = max(1, -(-min_side // images.shape[1]))
-    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
-    images = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
-    rows = -(-len(images) // columns)
-    blank = np.full((rows * columns - len(images), *images.shape[1:]), 255, np.uint8)
-    grid = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
-    return np.concatenate(np.concatenate(grid, axis=1), axis=1)
-
-
 def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
     """Draws the first images of training as the net sees them, augmented."""
-    index = pipeline.train_batch(0)['index'][:64]
-    chosen = jnp.arange(len(index))
-    resident = pipeline.resident()
-    resident['image'] = resident['image'][index]
-    images_NHWC = step.training_images(
-        recipe,
-        jax.tree.map(jnp.asarray, resident),
-        {'index': chosen, 'position': chosen},
-        jnp.zeros((), jnp.int32),
+    batch = {name: values[:64] for name, values in pipeline.train_batch(0).items()}
+    # Only these images go to the device, whether the set streams or not.
+    batch['image'] = pipeline.source.images_NHWC[batch['index']]
+    resident = {'seed': np.uint32(pipeline.seed)}
+    statistics = pipeline.normalization._asdict()
+    statistics, resident, batch = jax.tree.map(jnp.asarray, (statistics, resident, batch))
+    images_NHWC = np.asarray(
+        step.training_images(recipe, statistics, resident, batch, jnp.zeros((), jnp.int32))
     )
-    offset, scale = pipeline.normalization
-    levels = np.asarray(images_NHWC, np.float64) * scale + offset
+    if recipe.normalization == 'image':  # The levels are lost: spread what there is.
+        low, high = (f(axis=(1, 2, 3), keepdims=True) for f in (images_NHWC.min, images_NHWC.max))
+        levels = 255 * (images_NHWC - low) / np.maximum(high - low, 1e-6)
+    else:
+        offset, scale = pipeline.normalization
+        levels = np.asarray(images_NHWC, np.float64) * scale + offset
     return contact_sheet(np.round(levels).clip(0, 255).astype(np.uint8))
 
 
@@ -45,6 +38,8 @@ def confusion_matrix(logits: np.ndarray, labels: np.ndarray, class_names: list[s
     from matplotlib.figure import Figure
     from sklearn import metrics
 
+    # Names in scripts that the font lacks are drawn as boxes.
+    warnings.filterwarnings('ignore', message='Glyph .* missing from font')
     classes = range(len(class_names))
     counts = metrics.confusion_matrix(labels, logits.argmax(-1), labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

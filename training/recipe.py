@@ -7,6 +7,9 @@ import optax
 from flax import linen as nn
 
 import models
+from data import augmentation
+from data.augmentation import Augmentation
+from errors import UserError
 from training.optimizer import build as build_optimizer
 
 
@@ -17,7 +20,9 @@ class Recipe(NamedTuple):
       model: the net.
       optimizer: gradients to updates.
       schedule: step to learning rate, for the metrics.
-      shift_pixels, flip: augmentation, as in `config.augment`.
+      augmentation: the policy of `config.augment`.
+      normalization: kind, as in `config.dataset.normalization`.
+      class_balance: as in the config.
       label_smoothing: share of the label spread over all classes.
       ema_decay: decay of the weights' moving average; 0 keeps none.
       dtype: of images and loss: float32, or float64 under `config.dtype='float64'`.
@@ -26,15 +31,24 @@ class Recipe(NamedTuple):
     model: nn.Module
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
-    shift_pixels: int
-    flip: bool
+    augmentation: Augmentation
+    normalization: str
+    class_balance: str
     label_smoothing: float
     ema_decay: float
     dtype: Any
 
 
 def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: float) -> Recipe:
-    """Makes the parts of the step from the config and what the data decides."""
+    """Makes the parts of the step from the config and what the data decides.
+
+    Raises:
+      UserError: a sigmoid for more than two classes.
+    """
+    if config.model.head.outputs == 'sigmoid' and num_classes != 2:
+        raise UserError(
+            f'config.model.head.outputs=sigmoid is for two classes; there are {num_classes}.'
+        )
     model = models.build(
         config.model.to_dict(),
         num_classes,
@@ -47,8 +61,9 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
         model=model,
         optimizer=transformation,
         schedule=schedule,
-        shift_pixels=config.augment.shift_pixels,
-        flip=config.augment.flip,
+        augmentation=augmentation.parse(config.augment),
+        normalization=config.dataset.normalization,
+        class_balance=config.class_balance,
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
         dtype=jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),

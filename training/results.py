@@ -7,8 +7,8 @@ import subprocess
 import traceback
 from typing import Any
 
+from console import Console, percent
 from training import run_folder
-from training.console import Console, percent
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -63,7 +63,7 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
         )
         return
     console.table(
-        ['split', 'images', 'loss', 'accuracy', 'balanced accuracy'],
+        ['split', 'images', 'loss', 'accuracy', 'balanced accuracy', 'macro-F1'],
         [
             [
                 split,
@@ -71,6 +71,7 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
                 '-' if figures['loss'] is None else f'{figures["loss"]:.4f}',
                 percent(figures['accuracy']),
                 percent(figures['balanced_accuracy']),
+                percent(figures['macro_f1']),
             ]
             for split, figures in ((s, result[s]) for s in ('validation', 'test'))
         ],

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from data import preprocess
+from data import augmentation, normalization
 from input_pipeline import stream_id
 from models.layers import BATCH_AXIS
 from training.recipe import Recipe
@@ -18,7 +18,7 @@ from training.recipe import Recipe
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes: a checkpoint holds this and nothing else.
+    """What a checkpoint holds: everything that training changes, and how images are normalised.
 
     Attributes:
       step: updates done, int32.
@@ -26,6 +26,7 @@ class TrainState:
       batch_stats: running statistics of batch norm.
       opt_state: optax state.
       ema: moving average of params and batch_stats, by these names; None where not kept.
+      normalization: offset and scale of the images, as `data.normalization.Normalization`.
     """
 
     step: jax.Array
@@ -33,14 +34,21 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     ema: Any
+    normalization: Any
 
     def reported(self) -> dict[str, Any]:
-        """Returns the variables that are evaluated and reported: the average where kept."""
-        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
+        """Returns what is evaluated and reported: the average where kept, and the normalisation."""
+        variables = self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
+        return variables | {'normalization': self.normalization}
 
 
-def init_state(recipe: Recipe, image_shape: tuple[int, ...], seed: jax.Array) -> TrainState:
-    """Makes the state of step 0: a function of the seed and the net."""
+def init_state(
+    recipe: Recipe,
+    image_shape: tuple[int, ...],
+    seed: jax.Array,
+    offset_and_scale: normalization.Normalization,
+) -> TrainState:
+    """Makes the state of step 0: a function of the seed, the net and the normalisation."""
     key = jax.random.fold_in(jax.random.key(seed), stream_id('init'))
     images_BHWC = jnp.zeros((1, *image_shape), recipe.dtype)
     variables = recipe.model.init(key, images_BHWC, train=False)
@@ -56,19 +64,22 @@ def init_state(recipe: Recipe, image_shape: tuple[int, ...], seed: jax.Array) ->
         ema=jax.tree.map(jnp.copy, {'params': params, 'batch_stats': batch_stats})
         if recipe.ema_decay
         else None,
+        normalization=offset_and_scale._asdict(),
     )
 
 
 def training_images(
-    recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array], step: jax.Array
+    recipe: Recipe,
+    offset_and_scale: dict[str, jax.Array],
+    resident: dict[str, jax.Array],
+    batch: dict[str, jax.Array],
+    step: jax.Array,
 ) -> jax.Array:
-    """Gathers, normalises and augments the images of a batch: [B, H, W, C]."""
-    images_BHWC = _gather(recipe, resident, batch)
-    # Folded per example by its place in the global batch: the same on any number of devices.
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        _step_key(resident, 'augment', step), batch['position']
-    )
-    return preprocess.augment(images_BHWC, keys, recipe.shift_pixels, recipe.flip)
+    """Returns the augmented and normalised images of a batch: [B, H, W, C]."""
+    levels = _levels(recipe, resident, batch) / 255
+    keys = _example_keys(resident, batch, step)
+    levels = augmentation.augment(levels, keys, recipe.augmentation) * 255
+    return normalization.normalize(levels, **offset_and_scale, kind=recipe.normalization)
 
 
 def train_step(
@@ -80,14 +91,22 @@ def train_step(
       recipe: what the step is made of.
       state: replicated.
       resident: `Pipeline.resident()`, replicated.
-      batch: this device's share of the plan: index and position, int32 [B / devices].
+      batch: this device's share of `Pipeline.train_batch`.
 
     Returns:
       The next state and the metrics of this step over the global batch: loss (with label
-      smoothing), accuracy, gradient_norm (before clipping), learning_rate; scalars, replicated.
+      smoothing and class weights), accuracy (against the label that an image has most of),
+      gradient_norm (before clipping), learning_rate; scalars, replicated.
     """
-    images_BHWC = training_images(recipe, resident, batch, state.step)
-    labels_B = resident['label'][batch['index']]
+    images_BHWC = training_images(recipe, state.normalization, resident, batch, state.step)
+    targets_BK = jax.nn.one_hot(
+        resident['label'][batch['index']], len(resident['class_share']), dtype=recipe.dtype
+    )
+    if recipe.augmentation.mixes:
+        keys = _example_keys(resident, batch, state.step)
+        images_BHWC, targets_BK = augmentation.mix(
+            images_BHWC, targets_BK, keys, recipe.augmentation
+        )
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, changed = recipe.model.apply(
@@ -97,17 +116,14 @@ def train_step(
             mutable=['batch_stats'],
             rngs={'dropout': _step_key(resident, 'dropout', state.step)},
         )
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(labels_B, logits.shape[-1], dtype=recipe.dtype), recipe.label_smoothing
-        )
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        loss = _loss(recipe, logits, targets_BK, resident['class_share'])
         return loss, (logits, changed.get('batch_stats', {}))
 
     # Cast to varying so that gradients stay local and are averaged exactly once, by the pmean
     # below; without the cast shard_map's transpose would already sum them over the devices.
     params = jax.lax.pcast(state.params, BATCH_AXIS, to='varying')
     (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    accuracy = (logits.argmax(-1) == labels_B).mean(dtype=recipe.dtype)
+    accuracy = (logits.argmax(-1) == targets_BK.argmax(-1)).mean(dtype=recipe.dtype)
     gradients, loss, accuracy = jax.lax.pmean((gradients, loss, accuracy), BATCH_AXIS)
 
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
@@ -118,6 +134,7 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
         ema=_update_ema(recipe, state, {'params': new_params, 'batch_stats': batch_stats}),
+        normalization=state.normalization,
     )
     metrics = {
         'loss': loss,
@@ -148,18 +165,47 @@ def eval_step(
     resident: dict[str, jax.Array],
     batch: dict[str, jax.Array],
 ) -> jax.Array:
-    """Returns the logits [B / devices, classes] of this device's share of `batch['index']`."""
-    images_BHWC = _gather(recipe, resident, batch)
-    logits: Any = recipe.model.apply(variables, images_BHWC, train=False)
+    """Returns the logits [B / devices, classes] of this device's share of a batch."""
+    levels = _levels(recipe, resident, batch)
+    images_BHWC = normalization.normalize(
+        levels, **variables['normalization'], kind=recipe.normalization
+    )
+    weights = {name: tree for name, tree in variables.items() if name != 'normalization'}
+    logits: Any = recipe.model.apply(weights, images_BHWC, train=False)
     return logits
 
 
-def _gather(
+def _levels(
     recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
 ) -> jax.Array:
-    """Returns the normalised images [B, H, W, C] that `batch['index']` points at."""
-    images_BHWC = resident['image'][batch['index']]
-    return preprocess.normalize(images_BHWC, resident['offset'], resident['scale'], recipe.dtype)
+    """Returns the images of a batch, levels of 0 to 255 in floating point."""
+    images_BHWC = batch['image'] if 'image' in batch else resident['image'][batch['index']]
+    return images_BHWC.astype(recipe.dtype)
+
+
+def _loss(
+    recipe: Recipe, logits_BK: jax.Array, targets_BK: jax.Array, class_share_K: jax.Array
+) -> jax.Array:
+    """Returns the mean cross-entropy, with what `config.class_balance` asks for."""
+    share_K = class_share_K.astype(logits_BK.dtype)
+    if recipe.class_balance == 'logit_adjustment':
+        # Menon et al. 2020, "Long-tail learning via logit adjustment", equation 10, tau = 1.
+        logits_BK = logits_BK + jnp.log(share_K)
+    targets_BK = optax.smooth_labels(targets_BK, recipe.label_smoothing)
+    if recipe.class_balance == 'class_weights':
+        targets_BK = targets_BK / (share_K * len(share_K))  # Mean weight over the images: 1.
+    return optax.softmax_cross_entropy(logits_BK, targets_BK).mean()
+
+
+def _example_keys(
+    resident: dict[str, jax.Array], batch: dict[str, jax.Array], step: jax.Array
+) -> jax.Array:
+    """Returns a key for each example's augmentation.
+
+    Folded by its place in the global batch: the same on any number of devices.
+    """
+    key = _step_key(resident, 'augment', step)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, batch['position'])
 
 
 def _step_key(resident: dict[str, jax.Array], stream: str, step: jax.Array) -> jax.Array:

@@ -1,7 +1,8 @@
-"""What a run says to a person: headline, tables, progress with ETA, evaluations, result."""
+"""What a command says to a person: lines, tables, progress with ETA, evaluations."""
 
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich import progress
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from models.summary import Layer
+_PATIENCE_SECONDS = 2.0
 
 
 class Console:
@@ -24,25 +25,28 @@ class Console:
         self._rich = RichConsole(
             highlight=False, width=None if terminal else 100, force_terminal=terminal
         )
-        self._bar: progress.Progress | None = None
-        self._task: Any = None
 
     def line(self, text: str, always: bool = False) -> None:
         """Prints one line; under `quiet` only where `always`."""
         if always or not self._quiet:
             self._rich.print(text, soft_wrap=True, markup=False)
 
-    def data(self, class_names: Sequence[str], shape: Sequence[int], sizes: dict[str, int]) -> None:
-        """Prints what the data set holds."""
-        names = ', '.join(class_names[:10]) + (', ...' if len(class_names) > 10 else '')
+    def data(self, pipeline: Any, findings: Sequence[str]) -> None:
+        """Prints what an `input_pipeline.Pipeline` holds, and what should be known of it."""
+        names, sizes = pipeline.class_names, pipeline.sizes
+        shown = ', '.join(names[:10]) + (', ...' if len(names) > 10 else '')
         parts = ', '.join(f'{count:,} {split}' for split, count in sizes.items())
+        where = '; streamed from the decode cache' if pipeline.streams else ''
         self.line(
-            f'Data      {sum(sizes.values()):,} images of {"x".join(map(str, shape))} pixels in '
-            f'{len(class_names)} classes ({names}); {parts}'
+            f'Data      {sum(sizes.values()):,} images of '
+            f'{"x".join(map(str, pipeline.image_shape))} pixels in {len(names)} classes ({shown}); '
+            f'{parts}{where}'
         )
+        for text in (*pipeline.source.notes, *findings):
+            self.line(f'          {text}')
 
-    def model(self, rows: Sequence[Layer]) -> None:
-        """Prints the model table."""
+    def model(self, rows: Sequence[Any]) -> None:
+        """Prints the model table; the rows are `models.summary.Layer`."""
         if self._quiet:
             return
         table_rows = []
@@ -61,7 +65,8 @@ class Console:
             f'step {line["step"]:{width}}/{total_steps}  epoch {line["epoch"]:5.2f}  '
             f'train {line["train_loss"]:.4f} {percent(line["train_accuracy"]):>8}  '
             f'validation {line["validation_loss"]:.4f} '
-            f'{percent(line["validation_accuracy"]):>8}  '
+            f'{percent(line["validation_accuracy"]):>8} '
+            f'(balanced {percent(line["validation_balanced_accuracy"])})  '
             f'{line["images_per_second"]:,.0f} images/s  ETA {minutes}:{seconds:02}'
         )
 
@@ -75,28 +80,37 @@ class Console:
         self._rich.print(table)
 
     @contextmanager
-    def training(self, done: int, total: int) -> Iterator[None]:
-        """Shows a progress bar over the steps while the block runs, on a terminal."""
+    def progress(self, title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+        """Shows a progress bar with ETA while the block runs, on a terminal.
+
+        Gives the function that moves it to so many done. Without a terminal the title is printed
+        where the block takes longer than a few seconds.
+        """
         if self._quiet or not self._rich.is_terminal:
-            yield
+            yield self._patient(f'{title} ...', done)
             return
         with progress.Progress(
             progress.TextColumn('{task.description}'),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn('steps, ETA'),
+            progress.TextColumn('ETA'),
             progress.TimeRemainingColumn(),
             console=self._rich,
             transient=True,
-        ) as self._bar:
-            self._task = self._bar.add_task('Training', total=total, completed=done)
-            yield
-        self._bar = None
+        ) as bar:
+            task = bar.add_task(title, total=total, completed=done)
+            yield lambda count: bar.update(task, completed=count)
 
-    def advance(self, step: int) -> None:
-        """Moves the progress bar to `step`."""
-        if self._bar:
-            self._bar.update(self._task, completed=step)
+    def _patient(self, text: str, done: int) -> Callable[[int], None]:
+        begun, said = time.monotonic(), False
+
+        def update(count: int) -> None:
+            nonlocal said
+            if not said and count > done and time.monotonic() - begun > _PATIENCE_SECONDS:
+                said = True
+                self.line(text)
+
+        return update
 
 
 def percent(fraction: float | None) -> str:
