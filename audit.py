@@ -1,5 +1,6 @@
 """Looks at a data set before any training: what is in it, and what is wrong with it."""
 
+import hashlib
 import json
 import pathlib
 import re
@@ -11,7 +12,7 @@ from PIL import Image
 
 import command_line
 from console import Console
-from errors import UserError
+from errors import UnusableDataError, UserError
 
 _DATA = flags.DEFINE_string(
     'data', None, 'folder:PATH, npz:PATH, npy:FOLDER, tfds:NAME, or digits.'
@@ -48,8 +49,16 @@ def main() -> int:
     from data import augmentation
 
     policy = augmentation.parse(_PREVIEW.value) if _PREVIEW.value is not None else None
-    source = _load(_DATA.value, console)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'Cannot make {folder} ({error.strerror}): choose another --workdir.'
+        ) from None
+    try:
+        source = _load(_DATA.value, console)
+    except UnusableDataError as error:
+        return _unusable(str(error), folder, console)
     if policy is not None:
         _picture(folder / 'preview.png', _preview(source, policy), columns=9)
         console.line(
@@ -82,7 +91,11 @@ def _audit(source: Any, folder: pathlib.Path, console: Console) -> int:
     found, figures = findings.audit(source, _MAX_UNREADABLE.value)
     suggestion = suggestions.suggest(source, suggestions.moves(source))
     _show(console, source, found, figures, suggestion)
+    for old in folder.glob('*.png'):
+        old.unlink()
     for finding in found:
+        if finding.kind == 'shortcut':
+            _picture(folder / 'shortcut.png', _mean_images(source))
         if finding.examples:
             indices = np.asarray(finding.examples).reshape(-1)[:_SHOWN]
             _picture(folder / f'{finding.kind}.png', source.images_NHWC[indices])
@@ -91,7 +104,11 @@ def _audit(source: Any, folder: pathlib.Path, console: Console) -> int:
         'images': len(source.labels),
         'notes': list(source.notes),
         'unreadable': [
-            {'name': name, 'class': source.class_names[label], 'reason': reason}
+            {
+                'name': name,
+                'class': source.class_names[label] if label >= 0 else None,
+                'reason': reason,
+            }
             for name, label, reason in source.skipped
         ],
         'findings': [
@@ -111,6 +128,21 @@ def _audit(source: Any, folder: pathlib.Path, console: Console) -> int:
     )
     console.line(f'\n{verdict}. Figures, names and pictures are in {folder}')
     return status
+
+
+def _unusable(reason: str, folder: pathlib.Path, console: Console) -> int:
+    finding = {'kind': 'unusable', 'level': 'obstacle', 'text': reason, 'names': []}
+    content = {'data': _DATA.value, 'images': 0, 'findings': [finding]}
+    (folder / 'audit.json').write_text(json.dumps(content, indent=1) + '\n')
+    console.line(f'obstacle  {reason}\n\nUnusable for training as it is.')
+    return 3
+
+
+def _mean_images(source: Any) -> np.ndarray:
+    """Returns the mean image of each class, in which a shortcut shows."""
+    present = [k for k in range(len(source.class_names)) if (source.labels == k).any()]
+    means = [source.images_NHWC[source.labels == k].mean(axis=0) for k in present]
+    return np.round(np.stack(means)).astype(np.uint8)
 
 
 def _show(console: Console, source: Any, found: list, figures: dict, suggestion: dict) -> None:
@@ -192,10 +224,10 @@ def _picture(path: pathlib.Path, images_NHWC: np.ndarray, columns: int = 8) -> N
 
 
 def _default_workdir(data: str) -> pathlib.Path:
-    name = data.rstrip('/').partition(':')[2] or data
-    return (
-        pathlib.Path('runs') / f'audit-{re.sub(r"[^A-Za-z0-9._-]+", "_", pathlib.Path(name).name)}'
-    )
+    """Returns runs/audit-<name>, with a hash where the name alone would not tell sets apart."""
+    safe = re.sub(r'[^A-Za-z0-9._-]+', '_', pathlib.Path(data.rpartition(':')[2]).name)
+    digest = hashlib.sha256(data.encode()).hexdigest()[:8]
+    return pathlib.Path('runs') / (f'audit-{safe}' if safe == data else f'audit-{safe}-{digest}')
 
 
 if __name__ == '__main__':

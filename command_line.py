@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import io
 import os
 import pathlib
 import re
@@ -21,11 +22,12 @@ from models import FAMILIES
 
 # Conditions of the machine that the user can mend; any other OSError is a bug of ours.
 _MENDABLE = {
-    errno.ENOSPC: 'free some space; the same command goes on from the last checkpoint',
-    errno.EDQUOT: 'free some of your quota; the same command goes on from the last checkpoint',
+    errno.ENOSPC: 'free some space',
+    errno.EDQUOT: 'free some of your quota',
     errno.EACCES: 'mend its permissions, or choose another folder',
     errno.EROFS: 'choose a folder you may write to',
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoReturn:
@@ -44,6 +46,10 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     # Outside the training loop, which saves first, SIGTERM ends a command as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = _without_late_callbacks
+    for stream in (sys.stdout, sys.stderr):  # Names of files may be no text in any encoding.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
+    goes_on = '; the same command goes on from the last checkpoint' if takes_config else ''
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
             print(_help(usage, takes_config))
@@ -53,11 +59,12 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     except UserError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
-        message, status = 'Interrupted; the same command goes on from the last checkpoint.', 130
+        message, status = f'Interrupted{goes_on}.', 130
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
-        message, status = f'{error.strerror}: {error.filename}: {_MENDABLE[error.errno]}.', 1
+        remedy = f'{_MENDABLE[error.errno]}{goes_on if error.errno in _FULL else ""}'
+        message, status = f'{error.strerror}: {error.filename}: {remedy}.', 1
     sys.stdout.flush()
     print(f'{name}: {message}', file=sys.stderr)
     sys.exit(status)

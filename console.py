@@ -9,6 +9,7 @@ from typing import Any
 from rich import progress
 from rich.console import Console as RichConsole
 from rich.table import Table
+from rich.text import Text
 
 _PATIENCE_SECONDS = 2.0
 
@@ -76,7 +77,9 @@ class Console:
         for i, heading in enumerate(headings):
             table.add_column(heading, justify='left' if i == 0 else 'right')
         for row in rows:
-            table.add_row(*row)
+            table.add_row(
+                *(Text(cell) for cell in row)
+            )  # Names may hold what rich reads as markup.
         self._rich.print(table)
 
     @contextmanager

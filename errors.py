@@ -12,6 +12,10 @@ class UserError(Exception):
     """
 
 
+class UnusableDataError(UserError):
+    """The data set holds nothing that a classifier could be trained on."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns ' Did you mean X?' for the nearest known names, or '' where none is near."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)

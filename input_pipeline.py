@@ -87,6 +87,7 @@ class Pipeline:
         the step they let one compiled program serve every seed and split.
         """
         counts = np.bincount(self.labels_of('train'), minlength=len(self.class_names))
+        counts = np.maximum(counts, 1)  # Names of arrays and TFDS sets that have no image.
         arrays = {
             'label': self.source.labels,
             'class_share': counts / counts.sum(),
@@ -234,6 +235,7 @@ def load(
     source = sources.load(dataset.name, dataset.data_dir, policy, console)
     check_readable(source, dataset.max_unreadable)
     members = splits.split(source, dataset, stopping.fraction if stopping.patience_epochs else 0.0)
+    _check_classes(source, members)
     fits = source.images_NHWC.nbytes <= room_bytes
     return Pipeline(
         name=dataset.name,
@@ -249,6 +251,24 @@ def load(
         process=process,
         processes=processes,
     )
+
+
+def _check_classes(source: Source, members: dict[str, np.ndarray]) -> None:
+    """Checks that every class that is judged, and every folder, has an image to train on.
+
+    Raises:
+      UserError: names the class that has none.
+    """
+    for split, indices in members.items():
+        if not len(indices):
+            raise UserError(f'The {split} split is empty.')
+    trained = set(source.labels[members['train']].tolist())
+    asked = range(len(source.class_names)) if source.from_files else source.labels.tolist()
+    for label in set(asked) - trained:
+        raise UserError(
+            f'The class {source.class_names[label]!r} has no image to train on: add readable '
+            'images, or leave the class out.'
+        )
 
 
 def check_readable(source: Source, most: float) -> None:

@@ -4,6 +4,7 @@ A finding is a warning (look at it before you train), an obstacle (training is i
 note. On clean data there are notes at most.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from data.listing import Source
 
 OBSTACLE, WARNING, NOTE = 'obstacle', 'warning', 'note'
 _FEW_IMAGES = 20  # In a class: its accuracy cannot be measured.
+_NAMED = 1000  # Examples of a finding, at most.
 _LEAST_IMAGES = 3  # In a class: one for each of train, validation and test.
 _DARK, _BRIGHT, _FLAT = 40, 215, 3  # Levels; of 99 %, of 1 % of the pixels, and their deviation.
 _UNSHARP = 0.25  # Of the sharpness that 95 % of the images exceed.
@@ -31,7 +33,7 @@ class Finding:
       level: OBSTACLE, WARNING or NOTE.
       text: one sentence for people.
       examples: indices of images, or of pairs of images.
-      names: of those images.
+      names: of the first thousand of them.
     """
 
     kind: str
@@ -96,21 +98,21 @@ def brief(pipeline: Any) -> list[str]:
         text += f', {torn:,} with two labels' if torn else ''
         text += f', {apart:,} in two splits' if apart else ', none in two splits'
         lines.append(text)
+    if unused := len(source.labels) - sum(pipeline.sizes.values()):
+        lines.append(f'{_count(unused, "image")} in no split')
     return lines
 
 
 def class_table(source: Source) -> list[dict[str, Any]]:
     """Returns a row of figures for each class: counts, sizes, aspect ratios, colour modes."""
-    unreadable = np.bincount([label for _, label, _ in source.skipped] or [0],
-                             minlength=len(source.class_names))  # fmt: skip
-    unreadable = unreadable if source.skipped else np.zeros_like(unreadable)
+    unreadable = collections.Counter(label for _, label, _ in source.skipped)
     rows = []
     for label, name in enumerate(source.class_names):
         mine = source.labels == label
         row: dict[str, Any] = {
             'name': name,
             'images': int(mine.sum()),
-            'unreadable': int(unreadable[label]),
+            'unreadable': unreadable[label],
             'splits': {s: int(mine[m].sum()) for s, m in source.official.items()},
         }
         if mine.any():
@@ -142,7 +144,7 @@ def _count(number: int, word: str) -> str:
 def _names(source: Source, examples: Sequence) -> list:
     return [
         [source.names[i] for i in example] if isinstance(example, tuple) else source.names[example]
-        for example in examples
+        for example in examples[:_NAMED]
     ]
 
 
@@ -222,8 +224,8 @@ def _duplicates(source: Source, near: Pairs) -> Iterable[Finding]:
 
 
 def _odd_images(source: Source) -> Iterable[Finding]:
-    statistics = [_statistics(source.images_NHWC[start : start + 1000])
-                  for start in range(0, len(source.labels), 1000)]  # fmt: skip
+    statistics = [_statistics(source.images_NHWC[start : start + 200])
+                  for start in range(0, len(source.labels), 200)]  # fmt: skip
     low, high, deviation, sharpness = (
         np.concatenate(column) for column in zip(*statistics, strict=True)
     )

@@ -7,9 +7,7 @@ import numpy as np
 from auditing import shortcuts
 from data.listing import Source
 
-_TOLD_APART = (
-    0.3  # Skill at telling a moved image from others, above which the move is not natural.
-)
+_TOLD_APART = 0.4  # Skill at telling moved images apart, above which a move is not natural.
 _MOVES = {
     'horizontal_flip': ('mirrored left to right', lambda x: x[:, :, ::-1]),
     'vertical_flip': ('mirrored top to bottom', lambda x: x[:, ::-1]),
@@ -42,7 +40,11 @@ def suggest(source: Source, moved: dict[str, shortcuts.Probe]) -> dict[str, Any]
     size = 0 if side <= 64 and _one_size(source) else min(64, 8 * max(1, round(side / 8)))
     # About 20 steps for an epoch of 60 % of the images, as a power of 2.
     batch = int(2 ** np.clip(round(np.log2(max(1, 0.6 * len(source.labels) / 20))), 4, 7))
-    natural = {name for name, probe in moved.items() if not probe.skill_exceeds(_TOLD_APART)}
+    natural = {
+        name
+        for name, probe in moved.items()
+        if probe.high < probe.chance + _TOLD_APART * (1 - probe.chance)
+    }
     policy = []
     if 'horizontal_flip' in natural:
         policy.append('horizontal_flip=0.5')
@@ -52,12 +54,16 @@ def suggest(source: Source, moved: dict[str, shortcuts.Probe]) -> dict[str, Any]
     policy.append('resized_crop=0.5' if size else 'translation=0.08,fill=black')
     if source.images_NHWC.shape[-1] == 3:
         policy.append('brightness=0.2,contrast=0.2,saturation=0.2')
-    lines = [
-        f'images {_MOVES[name][0]} {"hardly " if name in natural else ""}differ from the others '
-        f'(told apart in {100 * probe.accuracy:.0f} %; chance 50 %)'
-        + ('' if name in natural else f': use {name} only where the class stays the same')
-        for name, probe in moved.items()
-    ]
+    lines = []
+    for name, probe in moved.items():
+        verdict = 'hardly differ' if name in natural else 'differ'
+        if name not in natural and not probe.skill_exceeds(0):
+            verdict = 'are too few to see whether they differ'
+        hint = '' if name in natural else f': use {name} only where the class stays the same'
+        lines.append(
+            f'images {_MOVES[name][0]} {verdict} from the others (told apart in '
+            f'{100 * probe.accuracy:.0f} %; chance 50 %){hint}'
+        )
     return {'image_size': size, 'batch_size': batch, 'augment': ','.join(policy), 'why': lines}
 
 

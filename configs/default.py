@@ -158,7 +158,10 @@ def get_config(dataset: str = 'digits', family: str = 'residual') -> ConfigDict:
       UserError: the data set is an empty name, or the family unknown.
     """
     if not dataset:
-        raise UserError('No data set after the colon of --config: leave the colon out for digits.')
+        raise UserError(
+            'No data set after the colon of --config: write --config=FILE:folder:PATH, or another '
+            'source; most configs take digits where the colon is left out too.'
+        )
     if family not in FAMILIES:
         raise UserError(
             f'There is no family {family!r}; there are {", ".join(FAMILIES)}.'

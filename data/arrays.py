@@ -1,7 +1,9 @@
 """Images that are arrays already: scikit-learn's digits, npz and npy files."""
 
 import pathlib
+import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from errors import UserError
 
 # Above this, arrays are mapped from the decode cache like photos.
 _IN_MEMORY_BYTES = 2**30
+_MOST_CLASSES = 100_000
 # Names under which files hold (images, labels) of each split: our own, Keras', MedMNIST's.
 _KEYS = {
     'train': (('images', 'labels'), ('x', 'y'), ('x_train', 'y_train'),
@@ -41,8 +44,7 @@ def load_npz(rest: str) -> Listing:
     Raises:
       UserError: there is no such file, or it holds something else.
     """
-    with _open(rest, '.npz') as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = _load(rest, '.npz')
     return _from_arrays(rest, arrays, _stamp(pathlib.Path(rest).expanduser()))
 
 
@@ -58,7 +60,7 @@ def load_npy(rest: str) -> Listing:
     if not rest or not folder.is_dir():
         raise UserError(f'There is no folder {rest!r}: npy:FOLDER holds images.npy and labels.npy.')
     paths = sorted(folder.glob('*.npy'))
-    arrays = {path.stem: _open(str(path), '.npy', mapped=True) for path in paths}
+    arrays = {path.stem: _load(str(path), '.npy') for path in paths}
     return _from_arrays(rest, arrays, ' '.join(map(_stamp, paths)))
 
 
@@ -67,18 +69,20 @@ def _stamp(path: pathlib.Path) -> str:
     return f'{path.absolute()} {status.st_size} {status.st_mtime_ns}'
 
 
-def _open(path: str, suffix: str, mapped: bool = False):
+def _load(path: str, suffix: str) -> Any:
+    """Returns the arrays of an npz file by name, or the mapped array of an npy file."""
+    mode: Any = None if suffix == '.npz' else 'r'
     try:
-        opened = np.load(
-            pathlib.Path(path).expanduser(), mmap_mode='r' if mapped else None, allow_pickle=False
-        )
+        opened = np.load(pathlib.Path(path).expanduser(), mmap_mode=mode, allow_pickle=False)
+        if suffix == '.npy':
+            return opened
+        if not isinstance(opened, np.ndarray):
+            return {name: opened[name] for name in opened.files}
     except FileNotFoundError:
         raise UserError(f'There is no file {path!r}.') from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f'{path} is no {suffix} file that can be read: {error}') from error
-    if suffix == '.npz' and isinstance(opened, np.ndarray):
-        raise UserError(f'{path} is a single array: npz:PATH needs images and labels.')
-    return opened
+    raise UserError(f'{path} is a single array: npz:PATH needs images and labels.')
 
 
 def _from_arrays(path: str, arrays: Mapping[str, np.ndarray], stamp: str) -> Listing:
@@ -113,13 +117,23 @@ def _listing(
         if len(array) != len(flat[split]):
             raise UserError(f'{path} holds {len(array)} images and {len(flat[split])} labels '
                             f'({split}).')  # fmt: skip
+    if len({part.dtype.kind in 'US' for part in flat.values()}) > 1:
+        raise UserError(f'The labels of {path} are strings in one split and numbers in another.')
     every = np.concatenate(list(flat.values()))
+    if not len(every):
+        raise UserError(f'{path} holds no images.')
+    if groups is not None and len(groups) != len(every):
+        raise UserError(f'{path} holds {len(every)} images and {len(groups)} groups.')
     if every.dtype.kind in 'US':
         class_names = class_names or sorted(set(every.tolist()))
         numbers = {name: i for i, name in enumerate(class_names)}
+        if unknown := set(every.tolist()) - set(class_names):
+            raise UserError(f'The label {min(unknown)!r} of {path} is none of its class_names.')
         flat = {s: np.asarray([numbers[n] for n in part.tolist()]) for s, part in flat.items()}
-    elif every.dtype.kind not in 'iu' or every.min() < 0:
-        raise UserError(f'The labels of {path} must be whole numbers from 0 on, or strings.')
+    elif every.dtype.kind not in 'iu' or every.min() < 0 or every.max() > _MOST_CLASSES:
+        raise UserError(
+            f'The labels of {path} must be whole numbers from 0 to {_MOST_CLASSES}, or strings.'
+        )
     else:
         class_names = class_names or [str(i) for i in range(int(every.max()) + 1)]
         if every.max() >= len(class_names):

@@ -110,6 +110,8 @@ def _value(name: str, text: float | str, given: bool) -> float:
     if name not in OPERATIONS or not given:
         known = [*PRESETS, *OPERATIONS, 'fill']
         hint = f'; write {name}=VALUE' if name in OPERATIONS else did_you_mean(name, known)
+        if name in PRESETS:
+            raise UserError(f'config.augment: the preset {name} takes no value; it has {text!r}.')
         raise UserError(
             f'config.augment: {name!r} is no preset ({", ".join(PRESETS)}){hint or "."}'
             f' Operations: {", ".join(OPERATIONS)}, fill.'
@@ -119,6 +121,8 @@ def _value(name: str, text: float | str, given: bool) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
+    if name == 'randaugment' and value != round(value):
+        raise UserError(f'config.augment: randaugment is a whole number; it is {text!r}.')
     if not 0 <= value <= most:
         raise UserError(f'config.augment: {name} must be between 0 and {most:g}; it is {text!r}.')
     return value
@@ -247,7 +251,9 @@ def _affine(
         matrix = then(matrix, (factor, zero, zero, factor))
     if 'shear_x' in draws:
         down, right = (jnp.tan(jnp.radians(draws[n])) for n in ('shear_y', 'shear_x'))
-        matrix = then(matrix, (one, down, right, one))
+        # One after the other: together they would mirror the image at large angles.
+        matrix = then(matrix, (one, zero, right, one))
+        matrix = then(matrix, (one, down, zero, one))
     if 'rotation' in draws:
         angle = jnp.radians(draws['rotation'])
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
@@ -323,13 +329,13 @@ def warp(
 
 def brightness(images_BHWC: jax.Array, change_B: jax.Array) -> jax.Array:
     """Multiplies the levels by 1 + change."""
-    return jnp.clip(images_BHWC * _each(1 + change_B, images_BHWC), 0, 1)
+    return jnp.clip(images_BHWC * _factor(change_B, images_BHWC), 0, 1)
 
 
 def contrast(images_BHWC: jax.Array, change_B: jax.Array) -> jax.Array:
     """Multiplies the distance from the mean grey level by 1 + change."""
     mean = _grey(images_BHWC).mean(axis=(1, 2, 3), keepdims=True)
-    return jnp.clip(mean + (images_BHWC - mean) * _each(1 + change_B, images_BHWC), 0, 1)
+    return jnp.clip(mean + (images_BHWC - mean) * _factor(change_B, images_BHWC), 0, 1)
 
 
 def saturation(images_BHWC: jax.Array, change_B: jax.Array) -> jax.Array:
@@ -337,7 +343,7 @@ def saturation(images_BHWC: jax.Array, change_B: jax.Array) -> jax.Array:
     if images_BHWC.shape[-1] == 1:
         return images_BHWC
     grey = _grey(images_BHWC)
-    return jnp.clip(grey + (images_BHWC - grey) * _each(1 + change_B, images_BHWC), 0, 1)
+    return jnp.clip(grey + (images_BHWC - grey) * _factor(change_B, images_BHWC), 0, 1)
 
 
 def hue(images_BHWC: jax.Array, turn_B: jax.Array) -> jax.Array:
@@ -372,7 +378,7 @@ def noise(images_BHWC: jax.Array, keys: jax.Array, deviation: float) -> jax.Arra
 def erase(images_BHWC: jax.Array, draws_B5: jax.Array) -> jax.Array:
     """Lays a rectangle of the image's mean colour over a part of it.
 
-    Zhong et al. 2017, "Random Erasing", and, as a square, cutout (DeVries and Taylor 2017).
+    Zhong et al. 2017, "Random Erasing"; cutout (DeVries and Taylor 2017) is the same with a square.
 
     Args:
       images_BHWC: levels.
@@ -456,6 +462,11 @@ def _grey(images_BHWC: jax.Array) -> jax.Array:
         return images_BHWC
     red, green, blue = (images_BHWC[..., i : i + 1] for i in range(3))
     return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _factor(change_B: jax.Array, images_BHWC: jax.Array) -> jax.Array:
+    # Changes of a preset and of randaugment add up: a negative factor would invert the image.
+    return _each(jnp.maximum(1 + change_B, 0.05), images_BHWC)
 
 
 def _each(values_B: jax.Array, images_BHWC: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import time
 import uuid
+import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,12 +29,14 @@ from console import Console
 from data import decode
 from data.decode import Decoded, Policy, UnreadableImageError
 from data.listing import Example, Listing, Source, content_hash, official_splits
-from errors import UserError
+from errors import UnusableDataError, UserError
 
 _VERSION = 1
 _UNUSED_SECONDS = 30 * 86400
 # Entries above this size are checked by size and time alone, for reading them takes too long.
 _CHECKED_BYTES = 2**30
+# What reading a damaged file may raise.
+DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile)
 _COLUMNS = ('label', 'hash', 'split', 'group', 'width', 'height', 'bytes', 'mode')
 
 
@@ -58,7 +61,7 @@ def load(listing: Listing, policy: Policy, console: Console) -> Source:
       console: shows the progress of decoding.
 
     Raises:
-      UserError: nothing could be read, or sizes differ and `image_size` is 0.
+      UserError: nothing could be read, sizes differ and `image_size` is 0, or memory is short.
       OSError: the disk is full; nothing half-built is left.
     """
     if listing.grey is not None and not policy.channels:
@@ -124,9 +127,10 @@ def _read(place: pathlib.Path, listing: Listing) -> Source | None:
         with np.load(place / 'columns.npz') as columns:
             table = {name: columns[name] for name in _COLUMNS}
         pixels = np.memmap(images, np.uint8, 'r', shape=tuple(meta['shape']))
-        os.utime(place / 'meta.json')  # Still in use.
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error):
+    except DAMAGE:
         return None
+    with contextlib.suppress(OSError):
+        os.utime(place / 'meta.json')  # Still in use.
     return Source(
         class_names=listing.class_names,
         images_NHWC=pixels,
@@ -204,7 +208,9 @@ def _write(
             rows.append((example.label, digest, example.split, example.group, decoded.width,
                          decoded.height, size, decoded.mode))  # fmt: skip
     if shape is None:
-        raise UserError(f'None of the {listing.count:,} images can be read: {listed(skipped)}.')
+        raise UnusableDataError(
+            f'None of the {listing.count:,} images can be read: {listed(skipped)}.'
+        )
     _write_table(place, rows)
     meta = {
         'shape': [len(rows), *shape],
@@ -258,6 +264,8 @@ def _work(example: Example, policy: Policy) -> tuple[str, int, Any]:
         result: Any = decode.decode(encoded, policy)
     except UnreadableImageError as error:
         result = error
+    except MemoryError as error:  # Not the fault of the image, so nothing to remember.
+        raise UserError(f'Not enough memory to decode {example.name}.') from error
     return digest, _length(encoded), result
 
 

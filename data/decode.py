@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import stat
 import warnings
 from typing import NamedTuple
 
@@ -56,10 +57,11 @@ class UnreadableImageError(Exception):
 def decode(encoded: bytes | os.PathLike | np.ndarray, policy: Policy) -> Decoded:
     """Decodes one image.
 
-    EXIF orientation is applied; transparency is laid over white; 16-bit levels keep their upper 8
-    bits; of several frames the first counts; colour profiles are ignored. JPEGs are decoded at a
-    half, a quarter or an eighth of their size where that is still at least twice `image_size`
-    (Pillow's draft mode, scaling in the DCT).
+    EXIF orientation is applied; transparency is laid over white (but in 16-bit images); 16-bit
+    levels keep their upper 8 bits; of several frames the first counts; colour profiles are
+    ignored. JPEGs are decoded at a half, a quarter or an eighth of their size where that is still
+    at least `image_size` (Pillow's draft mode, scaling in the DCT): on average less than one level
+    from decoding in full.
 
     Args:
       encoded: the bytes of a file, its path, or uint8 pixels [H, W, 1 or 3].
@@ -67,6 +69,7 @@ def decode(encoded: bytes | os.PathLike | np.ndarray, policy: Policy) -> Decoded
 
     Raises:
       UnreadableImageError: for whatever is wrong with the file.
+      MemoryError: it is too large for this machine.
     """
     if isinstance(encoded, np.ndarray):
         picture = Image.fromarray(encoded[..., 0] if encoded.shape[2] == 1 else encoded)
@@ -83,8 +86,8 @@ def decode(encoded: bytes | os.PathLike | np.ndarray, policy: Policy) -> Decoded
         raise UnreadableImageError(
             f'more than {_MAX_PIXELS // 10**6} million pixels: make it smaller'
         ) from error
-    except MemoryError as error:
-        raise UnreadableImageError('not enough memory to decode it') from error
+    except MemoryError:
+        raise
     except Exception as error:  # Decoders of damaged files raise nearly anything.
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(reason[:200]) from error
@@ -97,6 +100,8 @@ def quiet() -> None:
 
 def _read(path: os.PathLike) -> bytes:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # Reading a pipe would wait for ever.
+            raise UnreadableImageError('a folder, pipe or device, no file')
         with open(path, 'rb') as file:
             return file.read()
     except FileNotFoundError as error:
@@ -108,8 +113,8 @@ def _read(path: os.PathLike) -> bytes:
 def _upright(picture: Image.Image, policy: Policy) -> tuple[Image.Image, tuple[int, int], str]:
     """Returns the picture upright as L or RGB, the size of the file upright, and its mode."""
     mode, size = picture.mode, picture.size
-    if picture.format == 'JPEG' and policy.image_size:
-        picture.draft(None, (2 * policy.image_size, 2 * policy.image_size))
+    if picture.format in ('JPEG', 'MPO') and policy.image_size:
+        picture.draft(None, (policy.image_size, policy.image_size))
     picture.load()
     lying = picture.size
     with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing of the rotation.
@@ -130,7 +135,9 @@ def _from_16_bits(picture: Image.Image) -> Image.Image:
     levels = np.asarray(picture)
     if levels.min() < 0 or levels.max() > 65535:
         raise UnreadableImageError('its pixels have 32 bits and no fixed range')
-    return Image.fromarray((levels >> 8).astype(np.uint8))
+    # Some programs write 8-bit levels with 32 bits.
+    shift = 0 if picture.mode == 'I' and levels.max() <= 255 else 8
+    return Image.fromarray((levels >> shift).astype(np.uint8))
 
 
 def _fit(picture: Image.Image, size: tuple[int, int], mode: str, policy: Policy) -> Decoded:

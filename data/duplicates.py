@@ -19,6 +19,7 @@ from PIL import Image
 from scipy import fft, sparse
 from scipy.sparse import csgraph
 
+from data import cache
 from data.listing import Source
 
 FILE = 'near_duplicates.npz'  # In the decode cache.
@@ -26,6 +27,7 @@ _SIDE = 32  # Height and width of the grey images that are compared.
 _LOW = 8  # The first so many coefficients in each direction find the candidates.
 _LEAST = 0.95  # Correlation that photos of different things do not reach.
 _BLANK = 3.0  # Standard deviation in levels below which an image has no picture to compare.
+_CHUNK_BYTES = 2**24  # Of images that are looked at at once.
 _NEIGHBOUR = 16  # How alike images of a set are without being copies: see `_threshold`.
 
 
@@ -53,6 +55,8 @@ def find(images_NHWC: np.ndarray) -> Pairs:
       images_NHWC: uint8; images that are nearly of one colour are never part of a pair.
     """
     coefficients, usable = _coefficients(images_NHWC)
+    if len(usable) < 2:
+        return _one_each([], _LEAST)
     threshold = _threshold(coefficients)
     parts = []
     for first, second, view in _candidates(coefficients, threshold):
@@ -71,14 +75,15 @@ def find_once(source: Source) -> Pairs:
     """Finds the pairs of a source, or reads those found before from its cache."""
     kept = source.cache / FILE if source.cache else None
     if kept:
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(kept) as file:
+        with contextlib.suppress(*cache.DAMAGE), np.load(kept) as file:
             first, second, turned, correlation = (file[name] for name in Pairs._fields[:4])
             return Pairs(first, second, turned, correlation, float(file['threshold']))
     pairs = find(source.images_NHWC)
     if kept:
-        temporary = kept.with_name(f'{uuid.uuid4().hex[:8]}.tmp.npz')
-        np.savez(temporary, **pairs._asdict())
-        temporary.replace(kept)
+        with contextlib.suppress(OSError):  # It only saves time.
+            temporary = kept.with_name(f'{uuid.uuid4().hex[:8]}.tmp.npz')
+            np.savez(temporary, **pairs._asdict())
+            temporary.replace(kept)
     return pairs
 
 
@@ -101,8 +106,9 @@ def _coefficients(images_NHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns unit DCT coefficients [M, S, S] without the mean, and the index of each image."""
     side = min(_SIDE, *images_NHWC.shape[1:3])
     parts, usable = [], []
-    for start in range(0, len(images_NHWC), 1000):
-        small = _small(grey(images_NHWC[start : start + 1000]), side)
+    rows = max(1, _CHUNK_BYTES // images_NHWC[0].nbytes)
+    for start in range(0, len(images_NHWC), rows):
+        small = _small(grey(images_NHWC[start : start + rows]), side)
         kept = np.flatnonzero(small.std(axis=(1, 2)) >= _BLANK)
         spectrum = fft.dctn(small[kept], axes=(1, 2), norm='ortho')
         spectrum[:, 0, 0] = 0.0
@@ -153,14 +159,16 @@ def _candidates(
 def _threshold(coefficients: np.ndarray) -> float:
     """Returns the correlation from which on two images of this set are copies.
 
-    Shirts on black are more alike than photos. The measure is the 16th nearest image, which
-    copies (up to eight of a picture) do not reach.
+    Shirts on black are more alike than photos. The measure is the 16th nearest image of those that
+    can be no copies.
     """
     sample = coefficients[:: max(1, len(coefficients) // 1000)]
     if len(sample) <= _NEIGHBOUR:
         return _LEAST
     flat = sample.reshape(len(sample), -1)
-    nearest = np.partition(flat @ flat.T, -1 - _NEIGHBOUR, axis=1)[:, -1 - _NEIGHBOUR]
+    alike = flat @ flat.T
+    alike[alike >= _LEAST] = -1.0  # Copies, of which there may be any number, say nothing of it.
+    nearest = np.partition(alike, -_NEIGHBOUR, axis=1)[:, -_NEIGHBOUR]
     # Calibrated on Fashion-MNIST (alike 0.79 to 0.88, copies from 0.98 on) and photos (0.6, 0.95).
     return float(max(_LEAST, 1.0 - (1.0 - np.quantile(nearest, 0.9)) ** 2 / 2))
 

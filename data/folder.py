@@ -1,18 +1,20 @@
 """Photos as people have them: a folder for each class, or a table of paths and labels."""
 
 import collections
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import pathlib
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from data import cache
 from data.listing import Example, Listing, content_hash
-from errors import UserError, did_you_mean
+from errors import UnusableDataError, UserError, did_you_mean
 
 IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.dib', '.gif', '.tif', '.tiff',
@@ -37,7 +39,8 @@ def load(rest: str) -> Listing:
     may nest and be links; hidden files and those that are no images by their ending are left out.
 
     Raises:
-      UserError: there is no such folder or table, or it does not hold two classes of images.
+      UserError: there is no such folder or table, a folder in it cannot be read, or it does not
+        hold two classes of images.
     """
     if not rest:
         raise UserError('folder: needs a path, such as folder:photos, a folder for each class.')
@@ -104,7 +107,7 @@ def _check_classes(root: pathlib.Path, class_names: list[str], found: list[tuple
     if not found:
         loose = next(_images(root, None), None)
         hint = f' (there are images such as {loose.name} outside of them)' if loose else ''
-        raise UserError(
+        raise UnusableDataError(
             f'{root} holds no images in class folders{hint}: put the images of each class into a '
             f'folder of its own, such as {root.name}/oak/1.jpg and {root.name}/elm/1.jpg.'
         )
@@ -115,13 +118,15 @@ def _check_classes(root: pathlib.Path, class_names: list[str], found: list[tuple
             if len(inner) > 1
             else ''
         )
-        raise UserError(
+        raise UnusableDataError(
             f'{root} holds one class folder with images, {class_names[0]!r}; a classifier needs '
             f'two.{hint}'
         )
     trained = {name for split, name, *_ in found if split == 'train'}
     if lost := [name for name in class_names if name not in trained]:
-        raise UserError(f'The class {lost[0]!r} of {root} has no image in the training split.')
+        raise UnusableDataError(
+            f'The class {lost[0]!r} of {root} has no image in the training split.'
+        )
 
 
 def _subfolders(top: pathlib.Path) -> list[pathlib.Path]:
@@ -137,10 +142,11 @@ def _is_clutter(name: str) -> bool:
 
 def _images(top: pathlib.Path, ignored: collections.Counter[str] | None) -> Iterator[pathlib.Path]:
     """Yields the image files below `top` in sorted order and counts others by their ending."""
-    seen = set()
-    for folder, subfolders, files in os.walk(top, followlinks=True):
+    # A link to a folder above would show the images of other classes.
+    seen = {os.path.realpath(folder) for folder in top.absolute().parents}
+    for folder, subfolders, files in os.walk(top, onerror=_fail, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # A link to a folder above it.
+        if real in seen:
             subfolders.clear()
             continue
         seen.add(real)
@@ -155,6 +161,10 @@ def _images(top: pathlib.Path, ignored: collections.Counter[str] | None) -> Iter
                 ignored[suffix or 'no ending'] += 1
 
 
+def _fail(error: OSError) -> None:
+    raise error
+
+
 # Tables.
 
 
@@ -162,9 +172,10 @@ def _manifest(path: pathlib.Path) -> Listing:
     rows = list(_rows(path))
     class_names = sorted({row['label'] for _, row in rows if row['label']})
     if len(class_names) < 2:
-        raise UserError(f'{path} names {len(class_names)} classes; a classifier needs two.')
+        raise UnusableDataError(f'{path} names {len(class_names)} classes; two are needed.')
     labels = {name: i for i, name in enumerate(class_names)}
-    files = [path.parent / row['path'] for _, row in rows]
+    # Tables made on Windows have backslashes in their paths.
+    files = [path.parent / row['path'].replace('\\', os.sep) for _, row in rows]
     first: dict[str, str] = {}
     examples = []
     for (line, row), file, digest in zip(rows, files, _hashes(path, files), strict=True):
@@ -182,7 +193,7 @@ def _manifest(path: pathlib.Path) -> Listing:
                 f'{path}, line {line}: the split is {row["split"]!r}; it must be train, '
                 'validation or test.'
             )
-        label = labels.get(row['label'], 0)
+        label = labels.get(row['label'], -1)
         examples.append(Example(row['path'], label, file, split, digest, row['group'], fault))
     return _listing(class_names, examples, [])
 
@@ -193,13 +204,16 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         if path.suffix.lower() == '.csv':
             with path.open(newline='', encoding='utf-8-sig') as file:
                 reader = csv.DictReader(file)
-                _check_columns(path, reader.fieldnames or ())
+                reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+                _check_columns(path, reader.fieldnames)
                 for row in reader:
                     yield reader.line_num, _fields(row)
         elif path.suffix.lower() == '.jsonl':
             for line, text in enumerate(path.read_text('utf-8-sig').splitlines(), start=1):
                 if text.strip():
                     row = json.loads(text)
+                    if not isinstance(row, dict):
+                        raise UserError(f'{path}, line {line}: {text[:40]!r} is no object.')
                     _check_columns(path, row)
                     yield line, _fields(row)
         else:
@@ -215,7 +229,7 @@ def _check_columns(path: pathlib.Path, names: Iterable[str]) -> None:
     if missing := {'path', 'label'} - set(names):
         raise UserError(
             f'{path} has no column {" and ".join(sorted(missing))}; it has {", ".join(names)}. '
-            'Needed: path, label; understood too: group, split.'
+            'Needed, separated by commas: path, label; understood too: group, split.'
         )
 
 
@@ -246,10 +260,9 @@ def _hashes(root: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
     """
     place = cache.folder() / 'files'
     index = place / f'{content_hash(os.fsencode(root.absolute()))}.json'
-    try:
-        known = json.loads(index.read_text())
-    except (OSError, ValueError):
-        known = {}
+    known: dict[str, list] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = dict(json.loads(index.read_text()))
     now = time.time_ns()
     fresh: dict[str, list] = {}
 
@@ -257,10 +270,12 @@ def _hashes(root: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
         name = os.fspath(path)
         try:
             status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return ''
             stamp = [status.st_size, status.st_mtime_ns]
-            entry = known.get(name)
-            digest = entry[2] if entry and entry[:2] == stamp else content_hash(path.read_bytes())
-        except OSError:
+            entry = known.get(name, [])
+            digest = entry[2] if entry[:2] == stamp else content_hash(path.read_bytes())
+        except (OSError, ValueError):  # ValueError: a table may name what is no path.
             return ''
         if now - status.st_mtime_ns > _SETTLED_NS:
             fresh[name] = [*stamp, digest]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 KINDS = ('zscore', 'mean', 'min_max', 'min_max_signed', 'pixel_zscore', 'image')
-_CHUNK = 1000
+_CHUNK_BYTES = 2**24  # Of images that are looked at at once.
 
 
 class Normalization(NamedTuple):
@@ -37,8 +37,9 @@ def fit(images_NHWC: np.ndarray, members: np.ndarray, kind: str) -> Normalizatio
         return Normalization(np.full(shape, 127.5), np.full(shape, 127.5))
     total = np.zeros(images_NHWC.shape[1:], np.int64)
     squares = np.zeros_like(total)
-    for start in range(0, len(members), _CHUNK):  # The images may exceed the memory.
-        chunk = images_NHWC[members[start : start + _CHUNK]]
+    rows = max(1, _CHUNK_BYTES // total.size)
+    for start in range(0, len(members), rows):  # The images may exceed the memory.
+        chunk = images_NHWC[members[start : start + rows]]
         total += chunk.sum(axis=0, dtype=np.int64)
         squares += np.einsum('nhwc,nhwc->hwc', chunk, chunk, dtype=np.int64, casting='unsafe')
     count = len(members)

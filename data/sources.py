@@ -4,6 +4,8 @@ To add a source: write a function from what follows the colon to a `Listing`, an
 `SOURCES`.
 """
 
+import os
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -37,6 +39,9 @@ def load(name: str, data_dir: str, policy: Policy, console: Console) -> Source:
       UserError: unknown, absent, or no image classification.
     """
     kind, _, rest = name.partition(':')
+    path = pathlib.Path(name.removeprefix('tfds:'))
+    if kind in (name, 'tfds') and os.sep in name and path.exists():
+        raise UserError(f'{path} is a path: write folder:{path}, or npz: or npy: before it.')
     if kind not in SOURCES and not rest:
         kind, rest = 'tfds', name
     if kind not in SOURCES:

@@ -4,7 +4,7 @@ import json
 import pathlib
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,28 @@ def split(source: Source, dataset: Any, stopping_fraction: float = 0.0) -> dict[
     Raises:
       UserError: a class has too few images to be in every part, or the splits file does not fit.
     """
-    if dataset.splits_file:
-        return _from_file(source, dataset.splits_file)
     groups = group(source, dataset.group_by)
 
     def cut(members: np.ndarray, shares: Sequence[float], *stream: Any) -> list[np.ndarray]:
         return deal(source.labels, groups, members, shares, _seed(*stream), source.class_names)
 
+    if dataset.splits_file:
+        parts = _from_file(source, dataset.splits_file)
+    else:
+        parts = _draw(source, dataset, cut)
+    if stopping_fraction and 'stopping' not in parts:
+        parts['train'], parts['stopping'] = cut(
+            parts['train'], (1 - stopping_fraction, stopping_fraction), dataset.split_seed,
+            'stopping', dataset.repeat,
+        )  # fmt: skip
+    return {name: parts[name] for name in SPLITS if name in parts}
+
+
+def _draw(source: Source, dataset: Any, cut: Callable[..., Any]) -> dict[str, np.ndarray]:
+    """Returns train, validation and test: the set's own, and what it lacks drawn by `cut`."""
     parts = dict(source.official) or {'train': np.arange(len(source.labels))}
+    if 'train' not in parts:
+        raise UserError(f'There are no images to train on, only {" and ".join(parts)}.')
     validation, test = dataset.validation_fraction, dataset.test_fraction
     if 'test' not in parts:
         parts['train'], parts['test'] = cut(
@@ -74,12 +88,7 @@ def split(source: Source, dataset: Any, stopping_fraction: float = 0.0) -> dict[
             parts['train'], (1 - validation, validation), dataset.split_seed, 'validation',
             dataset.repeat,
         )  # fmt: skip
-    if stopping_fraction:
-        parts['train'], parts['stopping'] = cut(
-            parts['train'], (1 - stopping_fraction, stopping_fraction), dataset.split_seed,
-            'stopping', dataset.repeat,
-        )  # fmt: skip
-    return {name: parts[name] for name in SPLITS if name in parts}
+    return parts
 
 
 def group(source: Source, by: str) -> np.ndarray:
@@ -172,7 +181,7 @@ def deal(
             raise UserError(
                 f'The class {class_names[label]!r} has {count} images{inside}, too few for every '
                 'split to get one: add images, leave the class out, or change '
-                'config.dataset.test_fraction, validation_fraction or folds.'
+                'config.dataset.test_fraction, validation_fraction, folds or subset.'
             )
     return dealt
 
@@ -257,18 +266,22 @@ def _from_file(source: Source, path: str) -> dict[str, np.ndarray]:
         raise UserError(f'config.dataset.splits_file={path} cannot be read: {error}.') from error
     if missing := {'train', 'validation', 'test'} - wanted.keys():
         raise UserError(f'{path} is no splits.json: it lacks {", ".join(sorted(missing))}.')
-    owner: dict[str, str] = {}
+    # Equal images are one hash: of several splits, each gets as many as it had.
+    places: dict[str, list[str]] = {}
     for name, hashes in wanted.items():
         for digest in hashes:
-            if owner.setdefault(digest, name) != name:
-                raise UserError(f'{path} has the image {digest} in {owner[digest]} and in {name}.')
-    where = np.asarray([owner.get(digest, '') for digest in source.hashes.tolist()])
-    if lost := len(owner) - len({d for d in source.hashes.tolist() if d in owner}):
+            places.setdefault(digest, []).append(name)
+    parts: dict[str, list[int]] = {name: [] for name in wanted}
+    for i, digest in enumerate(source.hashes.tolist()):
+        if places.get(digest):
+            parts[places[digest].pop(0)].append(i)
+    if lost := sum(map(len, places.values())):
+        total = sum(map(len, wanted.values()))
         raise UserError(
-            f'{lost:,} of the {len(owner):,} images of {path} are not in the data set: it was '
-            'changed, or the file belongs to another one.'
+            f'{lost:,} of the {total:,} images of {path} are not in the data set: it was changed, '
+            'or the file belongs to another one.'
         )
-    return {name: np.flatnonzero(where == name) for name in wanted}
+    return {name: np.asarray(indices, np.int64) for name, indices in parts.items()}
 
 
 def describe(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -280,7 +293,7 @@ def describe(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, Any
         used = np.sort(np.concatenate(list(members.values())))
         described['names'] = {str(source.hashes[i]): source.names[i] for i in used}
     described['skipped'] = [
-        {'name': name, 'class': source.class_names[label], 'reason': reason}
+        {'name': name, 'class': source.class_names[label] if label >= 0 else None, 'reason': reason}
         for name, label, reason in source.skipped
     ]
     return described

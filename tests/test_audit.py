@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_image
 
 from auditing import findings
 from console import Console
-from data import sources
+from data import duplicates, sources
 from data.decode import Policy
 
 SHARED = ROOT.parent / 'shared' / 'data' / 'tfds'
@@ -114,6 +114,18 @@ def test_planted_copies_are_found_mirrored_turned_and_re_encoded(tmp_path):
     assert '5 pairs of images are equal or nearly so, 1 with two labels, none in two splits' in out
 
 
+@pytest.mark.parametrize('frames', [4, 20])
+def test_any_number_of_copies_is_found(frames):
+    scenes, others = patches(12, 3), patches(100, 4)
+    generator = np.random.default_rng(0)
+    images = [np.clip(scene + generator.normal(0, 4, scene.shape), 0, 255).astype(np.uint8)
+              for scene in scenes for _ in range(frames)] + others  # fmt: skip
+    clusters = duplicates.clusters(duplicates.find(np.stack(images)), len(images))
+    for i in range(12):
+        assert len(set(clusters[i * frames : (i + 1) * frames])) == 1
+    assert len(set(clusters)) == 112
+
+
 @pytest.mark.parametrize('where', ['border', 'corners', 'image_size', 'file_size', 'mean_colour'])
 def test_a_planted_shortcut_is_found(tmp_path, where):
     folder = clean(tmp_path / 'set')
@@ -170,6 +182,29 @@ def test_an_unusable_set_says_so(tmp_path):
     assert 'Unusable' in out
     assert kinds(content, 'obstacle') == {'unreadable', 'too_few'}
     assert len(content['unreadable']) == 18
+
+
+@pytest.mark.parametrize('build', ['one class', 'nothing readable'])
+def test_what_cannot_be_read_at_all_is_unusable_too(tmp_path, build):
+    folder = clean(tmp_path / 'set', per_class=5)
+    if build == 'one class':
+        shutil.rmtree(folder / 'bees')
+    for path in folder.rglob('*.png'):
+        if build != 'one class':
+            path.write_bytes(b'')
+    out, content = run(folder, status=3)
+    assert 'Unusable' in out
+    assert kinds(content, 'obstacle') == {'unusable'}
+
+
+def test_images_of_one_colour_and_odd_names_are_no_trouble(tmp_path):
+    for name in ('[/bold] a, b', 'caf\udce9'):
+        (tmp_path / 'set' / name).mkdir(parents=True)
+        for i in range(30):
+            Image.new('RGB', (16, 16), (i, 2 * i, 3 * i)).save(tmp_path / 'set' / name / f'{i}.png')
+    out, content = run(tmp_path / 'set', status=1)
+    assert '[/bold] a, b' in out
+    assert kinds(content) >= {'single_colour'}
 
 
 def test_any_source_is_audited_and_augmentation_is_shown(tmp_path):

@@ -119,6 +119,19 @@ def test_zoom_shear_and_translation_are_within_their_bounds():
     np.testing.assert_allclose(matrix, np.eye(2)[None].repeat(COUNT, 0), atol=1e-3)
 
 
+def test_large_shears_do_not_mirror():
+    draws = augmentation._draw(KEYS, augmentation.parse('shear=60'))
+    matrix, _ = augmentation._affine(draws, augmentation.parse('shear=60'), (40, 40))
+    np.testing.assert_allclose(np.linalg.det(np.asarray(matrix)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['brightness', 'contrast', 'saturation'])
+def test_changes_that_add_up_never_invert_an_image(name):
+    operation = getattr(augmentation, name)
+    least, beyond = (operation(MANY[:1], jnp.float32([change])) for change in (-0.95, -1.7))
+    np.testing.assert_allclose(beyond, least, atol=1e-6)
+
+
 def test_a_resized_crop_shows_a_part_of_the_asked_area_and_nothing_outside():
     matrix, shift = fitted('resized_crop=0.3')
     area, aspect = np.linalg.det(matrix), matrix[:, 1, 1] / matrix[:, 0, 0]
@@ -264,6 +277,8 @@ def test_draws_do_not_depend_on_what_else_is_on():
         ('rotation', 'write rotation=VALUE'),
         ('rotation=999', 'rotation must be between 0 and 180'),
         ('zoom=nan', 'zoom must be between'),
+        ('photos=3', 'the preset photos takes no value'),
+        ('randaugment=1.5', 'is a whole number'),
         ('zoom=big', "it is 'big'"),
         ('fill=white', 'fill is one of reflect, edge, black'),
     ],

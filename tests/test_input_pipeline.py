@@ -203,8 +203,26 @@ def test_npz_in_the_manner_of_keras_and_medmnist(tmp_path):
         ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(3)}, '4 images and 3 label'),
         ({'images': np.zeros((4, 2, 2, 2), np.uint8), 'labels': np.arange(4)}, 'have the shape'),
         ({'images': np.full((4, 2, 2), 300.0), 'labels': np.arange(4)}, 'floats between'),
-        ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(4) - 1}, 'from 0 on'),
+        ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(4) - 1}, 'from 0 to'),
         ({'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.zeros(4, int)}, 'holds one class'),
+        ({'images': np.zeros((0, 2, 2), np.uint8), 'labels': np.zeros(0, int)}, 'no images'),
+        (
+            {
+                'images': np.zeros((2, 2, 2), np.uint8),
+                'labels': np.array(['a', 'b']),
+                'class_names': np.array(['a', 'c']),
+            },
+            "'b' of .* is none of its class_names",
+        ),
+        (
+            {
+                'images': np.zeros((2, 2, 2), np.uint8),
+                'labels': np.arange(2),
+                'groups': np.arange(1),
+            },
+            '2 images and 1 groups',
+        ),
+        ({'images': np.array([None, 1]), 'labels': np.arange(2)}, r'no \.npz file'),
     ],
 )
 def test_arrays_of_something_else_are_named(tmp_path, arrays, expected):

@@ -156,3 +156,19 @@ def test_rounded_filters_are_never_a_tenth_too_few():
         rounded = scaling.round_filters(filters)
         assert rounded % 8 == 0
         assert 0.9 * filters <= rounded <= filters + 8
+
+
+def test_a_sigmoid_head_is_the_softmax_of_its_logit_and_zero():
+    config = default.get_config('digits', 'plain')
+    config.model.head.outputs = 'sigmoid'
+    model = models.build(config.model.to_dict(), 2)
+    variables = shapes(model)
+    assert variables['params']['head']['logits']['kernel'].shape[-1] == 1
+    images = jax.random.normal(jax.random.key(1), (4, *IMAGE))
+    variables = model.init(jax.random.key(0), images, train=False)
+    logits = model.apply(variables, images, train=False)
+    assert logits.shape == (4, 2)
+    np.testing.assert_array_equal(logits[:, 0], 0)
+    np.testing.assert_allclose(
+        jax.nn.softmax(logits)[:, 1], jax.nn.sigmoid(logits[:, 1]), rtol=1e-6
+    )

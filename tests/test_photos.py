@@ -215,6 +215,7 @@ def test_a_hostile_folder_is_read_or_named_and_trains(tmp_path):
     for clutter in ('.DS_Store', 'Thumbs.db', '._02.png', 'notes.txt'):
         (folder / 'Fähre' / clutter).write_bytes(b'clutter')
     (folder / '__MACOSX').mkdir()
+    os.mkfifo(folder / '树叶' / 'pipe.jpg')
     (folder / 'test').mkdir()
     Image.fromarray(PHOTO).save(folder / 'test' / 'no class.png')
     for kind, (content, _) in FORMATS.items():
@@ -226,11 +227,11 @@ def test_a_hostile_folder_is_read_or_named_and_trains(tmp_path):
     if secret:
         shutil.copy(nested / 'LOUD NAME.JPG', folder / 'Fähre' / 'secret.jpg')
         (folder / 'Fähre' / 'secret.jpg').chmod(0)
-    bad = {f'树叶/{name}' for name in (*BAD, 'broken.png')} | (
+    bad = {f'树叶/{name}' for name in (*BAD, 'broken.png', 'pipe.jpg')} | (
         {'Fähre/secret.jpg'} if secret else set()
     )
 
-    with pytest.raises(UserError, match=r'13 of \d+ images cannot be read, more than .*bomb.png'):
+    with pytest.raises(UserError, match=r'14 of \d+ images cannot be read, more than .*bomb.png'):
         load(default.get_config(f'folder:{folder}'))
     out, err = train(
         '--config=configs/photos_small.py:folder:' + str(folder), f'--workdir={tmp_path / "run"}',
@@ -247,7 +248,7 @@ def test_a_hostile_folder_is_read_or_named_and_trains(tmp_path):
     names = {splits['names'][digest] for part in ('train', 'validation', 'test')
              for digest in splits[part]}  # fmt: skip
     read = {p.relative_to(folder).as_posix() for p in folder.rglob('*.*')
-            if p.is_file() and p.name not in ('.DS_Store', 'Thumbs.db', '._02.png', 'notes.txt')
+            if not p.is_dir() and p.name not in ('.DS_Store', 'Thumbs.db', '._02.png', 'notes.txt')
             and p.parent.name != 'test'} - bad  # fmt: skip
     # The linked photo has the same content, so the same hash, as the one it links to.
     assert names | {'Fähre/linked.png', 'Fähre/deep er/LOUD NAME.JPG'} == read
@@ -347,6 +348,10 @@ def test_faults_of_a_table_are_named(tmp_path):
         source(table(tmp_path, [{'path': 'x'}]))
     with pytest.raises(UserError, match='the split is'):
         source(table(tmp_path, [{**row, 'split': 'tset'} for row in rows]))
+    assert [label for name, label, _ in found.skipped if name == 'bees/00.png'] == [-1]
+    (tmp_path / 'list.jsonl').write_text('[1, 2]')
+    with pytest.raises(UserError, match='is no object'):
+        source(f'folder:{tmp_path / "list.jsonl"}')
     (tmp_path / 'bad.jsonl').write_text('{"path": ')
     with pytest.raises(UserError, match='cannot be read as a table'):
         source(f'folder:{tmp_path / "bad.jsonl"}')
@@ -399,7 +404,7 @@ def test_a_grey_set_has_one_channel_and_a_colour_photo_makes_it_three(tmp_path):
     assert source(f'folder:{folder}', channels=1).images_NHWC.shape == (9, 16, 16, 1)
 
 
-@pytest.mark.parametrize('damage', ['cut', 'overwrite', 'meta', 'columns'])
+@pytest.mark.parametrize('damage', ['cut', 'overwrite', 'meta', 'columns', 'half columns'])
 def test_a_damaged_cache_is_built_anew(tmp_path, own_cache, damage):
     folder = photos(tmp_path / 'set')
     expected = np.array(source(f'folder:{folder}').images_NHWC)
@@ -413,6 +418,8 @@ def test_a_damaged_cache_is_built_anew(tmp_path, own_cache, damage):
         content[100] ^= 1
         images.write_bytes(content)
         os.utime(images, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif damage == 'half columns':
+        os.truncate(entry / 'columns.npz', (entry / 'columns.npz').stat().st_size // 2)
     else:
         (entry / f'{damage}.{"json" if damage == "meta" else "npz"}').write_bytes(b'{"shape": [')
     np.testing.assert_array_equal(source(f'folder:{folder}').images_NHWC, expected)
@@ -461,3 +468,50 @@ def test_killed_builds_and_two_builders_at_once(tmp_path, own_cache):
     assert outputs[0] == outputs[1], outputs
     assert '(600, 64, 64, 3)' in outputs[0][0]
     assert len(entries(own_cache)) == 1
+
+
+def test_a_damaged_index_of_files_is_made_anew(tmp_path, own_cache):
+    folder = photos(tmp_path / 'set')
+    expected = source(f'folder:{folder}').hashes
+    for content in ('[]', '{', '{"x": 3}'):
+        for index in (own_cache / 'files').glob('*.json'):
+            index.write_text(content)
+        np.testing.assert_array_equal(source(f'folder:{folder}').hashes, expected)
+
+
+def test_a_link_to_a_folder_above_shows_no_other_class(tmp_path):
+    folder = photos(tmp_path / 'set')
+    (folder / 'ants' / 'up').symlink_to(folder, target_is_directory=True)
+    found = source(f'folder:{folder}')
+    assert np.bincount(found.labels).tolist() == [12, 12]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root reads everything')
+def test_a_folder_without_permission_is_named(tmp_path):
+    folder = photos(tmp_path / 'set', ('ants', 'bees', 'wasps'))
+    (folder / 'wasps').chmod(0)
+    with pytest.raises(UserError, match=r'No permission to read .*wasps'):
+        source(f'folder:{folder}')
+    (folder / 'wasps').chmod(0o700)
+
+
+def test_a_class_without_a_readable_image_is_named(tmp_path):
+    folder = photos(tmp_path / 'set', count=40)
+    (folder / 'wasps').mkdir()
+    (folder / 'wasps' / 'empty.png').write_bytes(b'')
+    with pytest.raises(UserError, match="'wasps' has no image to train on"):
+        load(default.get_config(f'folder:{folder}'))
+
+
+def test_a_run_does_not_go_on_with_other_photos(tmp_path):
+    folder = photos(tmp_path / 'set', count=30)
+    command = (
+        f'--config=configs/photos_small.py:folder:{folder}', f'--workdir={tmp_path / "run"}',
+        '--config.epochs=0.1', '--config.dataset.image_size=16', '--config.model.width=8',
+        '--config.model.stage_sizes=(1,1)',
+    )  # fmt: skip
+    train(*command)
+    (tmp_path / 'run' / 'result.json').unlink()
+    shutil.copy(folder / 'ants' / '00.png', folder / 'ants' / 'new.png')
+    _, err = train(*command, status=2)
+    assert 'have changed since the run' in err

@@ -171,14 +171,30 @@ def test_splits_written_by_one_run_are_given_to_another(tmp_path, digits):
     given = members(splits_file=str(path), image_size=16)
     assert same(given, members(split_seed=3))
     content = json.loads(path.read_text())
-    content['train'].append(content['test'][0])
-    (tmp_path / 'torn.json').write_text(json.dumps(content))
-    with pytest.raises(UserError, match='in train and in test'):
-        members(splits_file=str(tmp_path / 'torn.json'))
-    content['train'][-1] = '0' * 16
+    content['train'].append('0' * 16)
     (tmp_path / 'other.json').write_text(json.dumps(content))
     with pytest.raises(UserError, match=r'1 of the 1,798 images .* are not in the data set'):
         members(splits_file=str(tmp_path / 'other.json'))
+    content['train'].pop()
+    content['validation'] = []
+    (tmp_path / 'empty.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match='The validation split is empty'):
+        members(splits_file=str(tmp_path / 'empty.json'))
     (tmp_path / 'no.json').write_text('{')
     with pytest.raises(UserError, match='cannot be read'):
         members(splits_file=str(tmp_path / 'no.json'))
+
+
+def test_a_splits_file_with_equal_images_in_two_splits_is_read_back(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
+    images[50] = images[0]
+    np.savez(tmp_path / 'set.npz', x_train=images[:40], y_train=np.arange(40) % 2,
+             x_test=images[40:], y_test=np.arange(20) % 2)  # fmt: skip
+    made = default.get_config(f'npz:{tmp_path}/set.npz')
+    pipeline = load(made)
+    described = splits.describe(pipeline.source, pipeline.members)
+    (tmp_path / 'splits.json').write_text(json.dumps(described))
+    made.dataset.splits_file = str(tmp_path / 'splits.json')
+    assert same(pipeline.members, load(made).members)
+    made.early_stopping.patience_epochs = 1.0
+    assert len(load(made).members['stopping']) == pytest.approx(3, abs=1)

@@ -110,6 +110,22 @@ def test_label_smoothing_is_the_textbook_loss(tiny_config):
     assert smooth == pytest.approx(0.8 * nll + 0.2 * -log_p.mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('kind', ['none', 'class_weights', 'logit_adjustment'])
+def test_class_balance_is_the_textbook_loss(tiny_config, kind, smoothing):
+    parts = prepare(tiny_config(class_balance=kind, label_smoothing=smoothing))[0]
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(64, 3)), generator.choice(3, 64, p=[0.7, 0.2, 0.1])
+    share = np.array([0.7, 0.2, 0.1])
+    targets = np.eye(3)[labels]
+    got = step._loss(parts, jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(share))
+    adjusted = logits + (np.log(share) if kind == 'logit_adjustment' else 0)
+    log_p = adjusted - np.log(np.exp(adjusted).sum(1, keepdims=True))
+    each = -((1 - smoothing) * log_p[np.arange(64), labels] + smoothing * log_p.mean(1))
+    weight = 1 / (3 * share[labels]) if kind == 'class_weights' else np.ones(64)
+    assert float(got) == pytest.approx((weight * each).mean(), rel=1e-5)
+
+
 def test_schedules_warm_up_and_decay(tiny_config):
     config = tiny_config().optimizer.unlock()
     config.learning_rate, config.warmup_epochs = 0.4, 1.0

@@ -185,6 +185,12 @@ class _Run:
         dataset = self.config.dataset
         facts = {'dataset': dataset.name, 'split_seed': dataset.split_seed}
         described = splits.describe(self.pipeline.source, self.pipeline.members)
+        before = self.folder.read_json('splits.json')
+        if before and any(before.get(name) != described[name] for name in self.pipeline.members):
+            raise UserError(
+                f'The images of {dataset.name} have changed since the run in {self.folder.path} '
+                'began, so its splits would change: choose another --workdir.'
+            )
         self.folder.write_json('splits.json', facts | described)
 
     def _prepare_state(self) -> None:
@@ -434,6 +440,7 @@ class _Run:
         best = bool(self.config.early_stopping.patience_epochs)
         outcome = {
             'status': status,
+            'class_names': self.pipeline.class_names,
             'test': judged.get('test', metrics.NONE),
             'validation': judged.get('validation', metrics.NONE),
             'best_step': self.progress.best_step or None,

@@ -76,6 +76,7 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
             for split, figures in ((s, result[s]) for s in ('validation', 'test'))
         ],
     )
+    _show_recall(console, result)
     seconds = result['seconds']
     console.line(
         f'{status.replace("_", " ").capitalize()} at step {last}; the figures are those of step '
@@ -89,3 +90,12 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
         f'tensorboard --logdir {folder.path.parent}',
         always=True,
     )
+
+
+def _show_recall(console: Console, result: dict[str, Any]) -> None:
+    """Prints the share of each class of the test split that was recognised, worst first."""
+    recall = dict(zip(result['class_names'], result['test']['recall'], strict=True))
+    known = sorted((r, name) for name, r in recall.items() if r is not None)
+    shown = ', '.join(f'{name} {percent(r)}' for r, name in known[:10])
+    more = ', ...' if len(known) > 10 else ''
+    console.line(f'Recall of the test split, by class: {shown}{more}', always=True)

@@ -191,10 +191,11 @@ def _loss(
     if recipe.class_balance == 'logit_adjustment':
         # Menon et al. 2020, "Long-tail learning via logit adjustment", equation 10, tau = 1.
         logits_BK = logits_BK + jnp.log(share_K)
-    targets_BK = optax.smooth_labels(targets_BK, recipe.label_smoothing)
-    if recipe.class_balance == 'class_weights':
-        targets_BK = targets_BK / (share_K * len(share_K))  # Mean weight over the images: 1.
-    return optax.softmax_cross_entropy(logits_BK, targets_BK).mean()
+    smooth_BK = optax.smooth_labels(targets_BK, recipe.label_smoothing)
+    losses_B = optax.softmax_cross_entropy(logits_BK, smooth_BK)
+    if recipe.class_balance == 'class_weights':  # Their mean over the training images is 1.
+        losses_B *= (targets_BK / (share_K * len(share_K))).sum(axis=-1)
+    return losses_B.mean()
 
 
 def _example_keys(
