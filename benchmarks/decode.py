@@ -6,10 +6,11 @@
 All read the same files to uint8 or float batches of the same size, on all cores: Leadline through
 its decode cache (JPEGs decoded at a reduced scale, as `data/decode.py` says), Keras through
 image_dataset_from_directory with AUTOTUNE, PyTorch through a DataLoader over Pillow with as many
-workers as cores. Each is timed in turn, three rounds, with the files in the page cache; the table
-has the median round. `--links=9` adds links to each photo, to measure memory on many.
+workers as cores. After a first pass of each over a few photos, each is timed in turn, three rounds,
+with the files in the page cache; the table has the median round. `--links=9` adds links to each photo, to measure memory on many.
 """
 
+import contextlib
 import os
 import pathlib
 import resource
@@ -103,6 +104,11 @@ def timed(name: str, read, folder: pathlib.Path) -> float:
 def compare(folder: pathlib.Path, cache: pathlib.Path) -> None:
     """Times all readers in turn and prints medians and ratios."""
     speeds: dict[str, list[float]] = {}
+    few = folder.parent / 'few'
+    make_photos(few, 2 * _CLASSES, 0)
+    for read in (leadline, keras, pytorch):  # Imports and first calls are no part of the speed.
+        with contextlib.suppress(ImportError):
+            read(few)
     for _ in range(_ROUNDS):
         for path in sorted(cache.rglob('*'), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()

@@ -239,7 +239,8 @@ def _decoded(
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     waiting: collections.deque[tuple[Example, Future]] = collections.deque()
-    with ThreadPoolExecutor(workers) as pool:
+    # One thread more than cores, since one of them often waits for Python.
+    with ThreadPoolExecutor((workers or 1) + 1) as pool:
         try:
             examples = iter(listing.examples())
             while True:

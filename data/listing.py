@@ -97,11 +97,11 @@ class Source:
 
 def content_hash(content: bytes | np.ndarray) -> str:
     """Returns 16 hexadecimal digits that follow the bytes of a file, or pixels and their shape."""
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.sha256()  # Twice as fast as BLAKE2 on processors that know it.
     if isinstance(content, np.ndarray):
         digest.update(np.asarray(content.shape, np.int64).tobytes())
     digest.update(content if isinstance(content, bytes) else np.ascontiguousarray(content).data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def official_splits(splits: np.ndarray) -> dict[str, np.ndarray]:
