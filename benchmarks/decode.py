@@ -7,7 +7,8 @@ All read the same files to uint8 or float batches of the same size, on all cores
 its decode cache (JPEGs decoded at a reduced scale, as `data/decode.py` says), Keras through
 image_dataset_from_directory with AUTOTUNE, PyTorch through a DataLoader over Pillow with as many
 workers as cores. After a first pass of each over a few photos, each is timed in turn, three rounds,
-with the files in the page cache; the table has the median round. `--links=9` adds links to each photo, to measure memory on many.
+with the files in the page cache; the table has the median round. `--links=9` adds links to each
+photo, to measure memory on many.
 """
 
 import contextlib

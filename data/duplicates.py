@@ -22,13 +22,13 @@ from scipy.sparse import csgraph
 from data import cache
 from data.listing import Source
 
-FILE = 'near_duplicates.npz'  # In the decode cache.
+FILE = 'near_duplicates-2.npz'  # In the decode cache; the number changes with this algorithm.
 _SIDE = 32  # Height and width of the grey images that are compared.
 _LOW = 8  # The first so many coefficients in each direction find the candidates.
 _LEAST = 0.95  # Correlation that photos of different things do not reach.
 _BLANK = 3.0  # Standard deviation in levels below which an image has no picture to compare.
 _CHUNK_BYTES = 2**24  # Of images that are looked at at once.
-_NEIGHBOUR = 16  # How alike images of a set are without being copies: see `_threshold`.
+_NEIGHBOUR = 0.016  # Share of the images that tells how alike others are: see `_threshold`.
 
 
 class Pairs(NamedTuple):
@@ -159,16 +159,17 @@ def _candidates(
 def _threshold(coefficients: np.ndarray) -> float:
     """Returns the correlation from which on two images of this set are copies.
 
-    Shirts on black are more alike than photos. The measure is the 16th nearest image of those that
-    can be no copies.
+    Shirts on black are more alike than photos. The measure is the nearest hundredth and a half
+    of those that can be no copies.
     """
     sample = coefficients[:: max(1, len(coefficients) // 1000)]
-    if len(sample) <= _NEIGHBOUR:
+    rank = max(3, round(len(sample) * _NEIGHBOUR))
+    if len(sample) <= rank:
         return _LEAST
     flat = sample.reshape(len(sample), -1)
     alike = flat @ flat.T
     alike[alike >= _LEAST] = -1.0  # Copies, of which there may be any number, say nothing of it.
-    nearest = np.partition(alike, -_NEIGHBOUR, axis=1)[:, -_NEIGHBOUR]
+    nearest = np.partition(alike, -rank, axis=1)[:, -rank]
     # Calibrated on Fashion-MNIST (alike 0.79 to 0.88, copies from 0.98 on) and photos (0.6, 0.95).
     return float(max(_LEAST, 1.0 - (1.0 - np.quantile(nearest, 0.9)) ** 2 / 2))
 

@@ -106,15 +106,21 @@ def _has_network() -> bool:
 
 
 def _supervised_keys(tfds: Any, builder: Any, name: str) -> tuple[str, str]:
-    features, keys = dict(builder.info.features), builder.info.supervised_keys
+    """Returns the names of the image and the label: as the set states them, or the only ones."""
+    features = dict(builder.info.features)
+    keys = builder.info.supervised_keys or [
+        key
+        for kind in (tfds.features.Image, tfds.features.ClassLabel)
+        for key, feature in features.items()
+        if isinstance(feature, kind)
+    ]
     if (
-        not keys
-        or len(keys) != 2
+        len(keys) != 2
         or not isinstance(features.get(keys[0]), tfds.features.Image)
         or not isinstance(features.get(keys[1]), tfds.features.ClassLabel)
     ):
         raise UserError(f'{name} is no image-classification set: it gives {features}.')
-    return keys
+    return keys[0], keys[1]
 
 
 def _examples(

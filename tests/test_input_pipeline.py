@@ -153,7 +153,7 @@ def test_an_image_of_one_colour_is_normalised_to_numbers():
 # Sources of arrays.
 
 
-def test_the_same_photos_from_a_folder_an_npz_and_npy_give_the_same_batches(tmp_path):
+def test_the_same_photos_from_a_folder_tfds_npz_and_npy_give_the_same_batches(tmp_path):
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (60, 16, 16, 3), np.uint8)
     labels = np.repeat(np.arange(3), 20)
@@ -166,10 +166,12 @@ def test_the_same_photos_from_a_folder_an_npz_and_npy_give_the_same_batches(tmp_
     (tmp_path / 'npy').mkdir()
     np.save(tmp_path / 'npy' / 'images.npy', images)
     np.save(tmp_path / 'npy' / 'labels.npy', names[labels])
+    export_to_tfds(tmp_path, sorted((tmp_path / 'photos').rglob('*.png')), names)
     pipelines = []
-    for name in ('folder:photos', 'npz:photos.npz', 'npy:npy'):
+    for name in ('folder:photos', 'npz:photos.npz', 'npy:npy', 'tfds:photos'):
         kind, _, path = name.partition(':')
-        config = default.get_config(f'{kind}:{tmp_path / path}')
+        config = default.get_config(name if kind == 'tfds' else f'{kind}:{tmp_path / path}')
+        config.dataset.data_dir = str(tmp_path)
         config.dataset.image_size, config.batch_size = 8, 16
         config.dataset.storage = 'stream'
         pipelines.append(load(config))
@@ -178,6 +180,28 @@ def test_the_same_photos_from_a_folder_an_npz_and_npy_give_the_same_batches(tmp_
         for step in range(5):
             for name, expected in pipelines[0].train_batch(step).items():
                 np.testing.assert_array_equal(other.train_batch(step)[name], expected)
+
+
+def export_to_tfds(folder, paths, names):
+    """Writes photos as a prepared set `photos` of TFDS, the files as they are, in this order."""
+    import tensorflow_datasets
+
+    features = tensorflow_datasets.features
+    rows = [(i, {'image': str(p), 'label': p.parent.name}) for i, p in enumerate(paths)]
+    tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
+        name='photos',
+        version='1.0.0',
+        data_dir=folder,
+        features=features.FeaturesDict(
+            {
+                'image': features.Image(shape=(None, None, 3), encoding_format='png'),
+                'label': features.ClassLabel(names=names.tolist()),
+            }
+        ),
+        split_datasets={'train': rows},
+        file_format='array_record',
+        disable_shuffling=True,
+    )
 
 
 def test_npz_in_the_manner_of_keras_and_medmnist(tmp_path):
