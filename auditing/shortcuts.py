@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import stats
+from scipy.special import ndtri
 
 from data.listing import Source
 
@@ -150,5 +150,5 @@ def cross_validated(name: str, features: np.ndarray, labels: np.ndarray) -> Prob
     # The recalls' variances, with one success and one failure added so that none is 0.
     recall = (hits + 1) / (counts + 2)
     error = np.sqrt((recall * (1 - recall) / counts).sum()) / len(classes)
-    half = float(stats.norm.ppf((1 + _CONFIDENCE) / 2) * error)
+    half = float(ndtri((1 + _CONFIDENCE) / 2) * error)
     return Probe(name, accuracy, accuracy - half, accuracy + half, 1 / len(classes))

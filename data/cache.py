@@ -31,7 +31,7 @@ from data.decode import Decoded, Policy, UnreadableImageError
 from data.listing import Example, Listing, Source, content_hash, official_splits
 from errors import UnusableDataError, UserError
 
-_VERSION = 1
+_VERSION = 2  # Changes with what an entry holds, or how contents are hashed.
 _UNUSED_SECONDS = 30 * 86400
 # Entries above this size are checked by size and time alone, for reading them takes too long.
 _CHECKED_BYTES = 2**30

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import fft, sparse
-from scipy.sparse import csgraph
+from scipy import fft
 
 from data import cache
 from data.listing import Source
@@ -89,6 +88,10 @@ def find_once(source: Source) -> Pairs:
 
 def clusters(pairs: Pairs, count: int) -> np.ndarray:
     """Returns the number of the cluster of each image, int64 [N]: pairs and pairs of pairs."""
+    # Here, since it takes a quarter of a second, for which the first line should not wait.
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
     links = sparse.coo_array(
         (np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(count, count)
     )

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from data import duplicates
 from data.listing import Source
@@ -244,6 +242,10 @@ def _joined(keys: list[np.ndarray], count: int) -> np.ndarray:
     """Returns groups that join what shares a number in any of `keys`."""
     if not keys:
         return np.arange(count)
+    # Here, since it takes a quarter of a second, for which the first line should not wait.
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
     nodes, total = [], count
     for key in keys:  # A node for each image and for each number.
         nodes.append(total + key)
