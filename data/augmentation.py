@@ -121,10 +121,10 @@ def _value(name: str, text: float | str, given: bool) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if name == 'randaugment' and value != round(value):
-        raise UserError(f'config.augment: randaugment is a whole number; it is {text!r}.')
     if not 0 <= value <= most:
         raise UserError(f'config.augment: {name} must be between 0 and {most:g}; it is {text!r}.')
+    if name == 'randaugment' and value != round(value):
+        raise UserError(f'config.augment: randaugment is a whole number; it is {text!r}.')
     return value
 
 

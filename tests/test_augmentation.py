@@ -279,6 +279,7 @@ def test_draws_do_not_depend_on_what_else_is_on():
         ('zoom=nan', 'zoom must be between'),
         ('photos=3', 'the preset photos takes no value'),
         ('randaugment=1.5', 'is a whole number'),
+        ('randaugment=two', 'randaugment must be between'),
         ('zoom=big', "it is 'big'"),
         ('fill=white', 'fill is one of reflect, edge, black'),
     ],
