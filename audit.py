@@ -50,15 +50,10 @@ def main() -> int:
 
     policy = augmentation.parse(_PREVIEW.value) if _PREVIEW.value is not None else None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'Cannot make {folder} ({error.strerror}): choose another --workdir.'
-        ) from None
-    try:
         source = _load(_DATA.value, console)
     except UnusableDataError as error:
         return _unusable(str(error), folder, console)
+    _make(folder)
     if policy is not None:
         _picture(folder / 'preview.png', _preview(source, policy), columns=9)
         console.line(
@@ -130,7 +125,17 @@ def _audit(source: Any, folder: pathlib.Path, console: Console) -> int:
     return status
 
 
+def _make(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'Cannot make {folder} ({error.strerror}): choose another --workdir.'
+        ) from error
+
+
 def _unusable(reason: str, folder: pathlib.Path, console: Console) -> int:
+    _make(folder)
     finding = {'kind': 'unusable', 'level': 'obstacle', 'text': reason, 'names': []}
     content = {'data': _DATA.value, 'images': 0, 'findings': [finding]}
     (folder / 'audit.json').write_text(json.dumps(content, indent=1) + '\n')

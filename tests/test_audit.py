@@ -228,8 +228,9 @@ def test_any_source_is_audited_and_augmentation_is_shown(tmp_path):
     ],
 )
 def test_mistakes_are_one_line(tmp_path, arguments, expected):
-    _, err = audit(*arguments, status=2)
+    _, err = audit(*arguments, f'--workdir={tmp_path / "audit"}', status=2)
     assert expected in err
+    assert not (tmp_path / 'audit').exists()
     assert err.startswith('audit.py: ')
     assert err.count('\n') == 1
 
