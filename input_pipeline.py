@@ -27,6 +27,7 @@ from data.listing import Source
 from data.normalization import Normalization
 from errors import UserError
 
+MOST_PIXELS = 4096  # Height and width of an image.
 _STEPS_AHEAD = 4
 
 
@@ -214,6 +215,7 @@ def load(
     config: Any,
     room_bytes: float,
     console: Console,
+    resolution: float = 1.0,
     process: int = 0,
     processes: int = 1,
 ) -> Pipeline:
@@ -223,15 +225,27 @@ def load(
       config: as from `configs/default.py`.
       room_bytes: memory of a device for images; larger sets stream.
       console: says what was found, and shows the progress of decoding.
+      resolution: multiplies `config.dataset.image_size`.
       process: index of this process.
       processes: how many there are.
 
     Raises:
       UserError: the data set is unknown, absent, or too small to split; too many images are
-        unreadable.
+        unreadable; a resolution other than 1 and no image size to multiply.
     """
     dataset, stopping = config.dataset, config.early_stopping
-    policy = Policy(dataset.image_size, dataset.resize, dataset.channels)
+    if resolution != 1.0 and not dataset.image_size:
+        raise UserError(
+            f'config.scale makes images {resolution:g} times as large, but '
+            'config.dataset.image_size=0 takes them as they are: set it, or '
+            '--config.scale.gamma=1.'
+        )
+    size = round(dataset.image_size * resolution)
+    if dataset.image_size and not 1 <= size <= MOST_PIXELS:
+        raise UserError(
+            f'config.scale makes images of {size} pixels; they must have 1 to {MOST_PIXELS}.'
+        )
+    policy = Policy(size, dataset.resize, dataset.channels)
     source = sources.load(dataset.name, dataset.data_dir, policy, console)
     check_readable(source, dataset.max_unreadable)
     members = splits.split(source, dataset, stopping.fraction if stopping.patience_epochs else 0.0)

@@ -97,6 +97,16 @@ FIELDS: dict[str, dataclasses.Field] = {
     # The net: `model` holds the family and that family's fields.
     'scale.width': field(1.0, 'Multiplies the filters of the net.', above=0.0),
     'scale.depth': field(1.0, 'Multiplies the convolutions or blocks of each stage.', above=0.0),
+    'scale.resolution': field(1.0, 'Multiplies dataset.image_size.', above=0.0),
+    'scale.phi': field(
+        0.0, 'Compound scaling: depth times alpha^phi, width times beta^phi, resolution times '
+        'gamma^phi; each step of phi about doubles the FLOPs.',
+        at_least=-10.0, at_most=20.0
+    ),
+    'scale.alpha': field(1.2, 'Depth for each step of phi.', at_least=1.0),
+    'scale.beta': field(1.1, 'Width for each step of phi.', at_least=1.0),
+    # 1.15 in the paper, with which FLOPs grow 1.92 times.
+    'scale.gamma': field(1.175, 'Resolution for each step of phi.', at_least=1.0),
     # Training.
     'batch_size': field(128, 'Images per training step, over all devices.', at_least=1),
     'epochs': field(30.0, 'Length of training, in passes over the training images.', above=0.0),

@@ -10,14 +10,20 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.convnext import ConvNeXt
 from models.layers import HeadOptions
+from models.mobile import Mobile
 from models.plain import Plain
 from models.residual import Residual
 from models.scaling import scale
+from models.xception import Xception
 
 FAMILIES: dict[str, type[nn.Module]] = {
     'plain': Plain,
     'residual': Residual,
+    'mobile': Mobile,
+    'xception': Xception,
+    'convnext': ConvNeXt,
 }
 
 
@@ -27,6 +33,7 @@ def build(
     dtype: str = 'float32',
     width: float = 1.0,
     depth: float = 1.0,
+    frozen: tuple[str, ...] = (),
 ) -> nn.Module:
     """Makes the net that `model` (family and that family's fields) describes.
 
@@ -34,12 +41,14 @@ def build(
       model: `config.model`.
       num_classes: number of classes.
       dtype: type of the computation; parameters are float32, or float64 where dtype is.
-      width: multiplier of the filters (`config.scale.width`).
-      depth: multiplier of the stage sizes (`config.scale.depth`).
+      width: multiplier of the filters.
+      depth: multiplier of the stage sizes.
+      frozen: topmost parts of the net, such as `stem`, that do not train.
 
     Raises:
       KeyError: for an unknown family.
       TypeError: for a field the family does not have.
+      ValueError: for fields that do not go together; the text says which.
     """
     fields = scale(model, width, depth)
     family = FAMILIES[fields.pop('family')]
@@ -48,5 +57,6 @@ def build(
         num_classes=num_classes,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.dtype('float64' if dtype == 'float64' else 'float32'),
+        frozen=frozen,
         **fields,
     )

@@ -10,19 +10,35 @@ from models.fields import field
 class Plain(layers.ConvNet):
     """A plain (VGG-like) net: Simonyan and Zisserman 2014, section 2, with norm layers.
 
-    Stage i has `stage_sizes[i]` convolutions of `width * 2**i` filters; pooling (or a stride)
-    halves the map after every stage but the last, or after every stage where the head flattens.
+    Stage i has `stage_sizes[i]` convolutions; pooling (or a stride) halves the map after every
+    stage but the last, or after every stage where the head flattens.
     """
 
     stage_sizes: tuple[int, ...] = field(
         (1, 1, 1), 'Convolutions in each stage; their count is the depth.', at_least=1, longest=12
     )
     width: int = field(32, 'Filters of the first stage; doubles each stage.', at_least=1)
+    filters: tuple[int, ...] = field(
+        (), 'Filters of each stage, in place of width.', at_least=1, longest=12
+    )
     pooling: str = field(
         'max',
         'How a stage halves the map: pooling, or a strided convolution.',
         choices=('max', 'average', 'stride'),
     )
+    padding: str = field(
+        'same', 'Whether convolutions keep the size of the map, or lose its border.',
+        choices=('same', 'valid')
+    )  # fmt: skip
+    dropout: float = field(0.0, 'Share of units dropped after each stage.', at_least=0.0, below=1.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.filters and len(self.filters) != len(self.stage_sizes):
+            raise ValueError(
+                f'model.filters={self.filters} must have one number for each of '
+                f'model.stage_sizes={self.stage_sizes}'
+            )
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array, train: bool) -> jax.Array:
@@ -32,11 +48,13 @@ class Plain(layers.ConvNet):
         for i, convolutions in enumerate(self.stage_sizes):
             x = PlainStage(
                 convolutions,
-                self.width * 2**i,
+                self.filters[i] if self.filters else self.width * 2**i,
                 self.pooling if i < last or self.head.pooling == 'flatten' else 'none',
-                self.parts(),
+                self.padding,
+                self.dropout,
+                self.parts(self.padding),
                 name=f'stage{i + 1}',
-            )(x, train)
+            )(x, self.trains(f'stage{i + 1}', train))
         return self.logits(x, train)
 
 
@@ -46,6 +64,8 @@ class PlainStage(nn.Module):
     convolutions: int
     filters: int
     pooling: str
+    padding: str
+    dropout: float
     parts: layers.Parts
 
     @nn.compact
@@ -56,5 +76,5 @@ class PlainStage(nn.Module):
             x = conv(self.filters, strides=stride, name=f'conv{i}')(x)
             x = activation(norm(name=f'norm{i}')(x, train))
         if self.pooling in ('max', 'average'):
-            x = layers.Pool(self.pooling, name='pool')(x)
-        return x
+            x = layers.Pool(self.pooling, padding=self.padding, name='pool')(x)
+        return layers.Dropout(self.dropout)(x, train)

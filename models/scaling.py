@@ -1,29 +1,76 @@
-"""Width and depth multipliers over any family: pure arithmetic on config fields."""
+"""Width, depth and resolution multipliers over any family: pure arithmetic on config fields."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+_WIDTHS = ('width', 'stem_width', 'head_width', 'filters', 'units', 'hidden_units')
+_DEPTHS = ('stage_sizes',)
+
+
+class Multipliers(NamedTuple):
+    """What the filters, the blocks of a stage and the height and width of images are times."""
+
+    width: float
+    depth: float
+    resolution: float
+
+
+def multipliers(scale: Any) -> Multipliers:
+    """Returns what `config.scale` comes to.
+
+    Compound scaling multiplies all three together: depth by alpha^phi, width by beta^phi and
+    resolution by gamma^phi (Tan and Le 2019, "EfficientNet", equation 3), where FLOPs grow by
+    about (alpha * beta^2 * gamma^2)^phi.
+    """
+    return Multipliers(
+        width=scale.width * scale.beta**scale.phi,
+        depth=scale.depth * scale.alpha**scale.phi,
+        resolution=scale.resolution * scale.gamma**scale.phi,
+    )
 
 
 def round_filters(filters: float, divisor: int = 8) -> int:
     """Rounds to a multiple of `divisor`, at least one, never below 90 % of the request.
 
-    The rule of MobileNet and EfficientNet (Tan and Le 2019, reference implementation).
+    The rule by which the filters of MobileNet and EfficientNet-B1 to B7 were published (reference
+    implementation of Tan and Le 2019).
     """
     rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * filters else rounded
 
 
-def scale(model: Mapping[str, Any], width: float, depth: float) -> dict[str, Any]:
-    """Returns the model's fields with the width and the stage sizes multiplied.
+def nearest_filters(filters: float) -> int:
+    """Rounds to the nearest multiple of 8; of a smaller power of two where that would be coarse.
 
-    A multiplier of 1 changes nothing. Stage sizes round up (EfficientNet's rule), the width
-    rounds by `round_filters`.
+    The error is at most 1/16, so that FLOPs grow as asked for in narrow nets too, where
+    `round_filters` would jump from 16 to 24.
+    """
+    divisor = 2 ** min(3, int(math.log2(max(filters, 8.0) / 8)))
+    return max(1, math.floor(filters / divisor + 0.5)) * divisor
+
+
+def scale(model: Mapping[str, Any], width: float, depth: float) -> dict[str, Any]:
+    """Returns the model's fields with the filters and the stage sizes multiplied.
+
+    A multiplier of 1 changes nothing. Stage sizes round to the nearest whole number (0.5 up) and
+    filters by `nearest_filters`; a number of 0, which stands for another field, stays.
+
+    Raises:
+      ValueError: the family has no stages whose sizes could be multiplied.
     """
     scaled = dict(model)
     if width != 1.0:
-        scaled['width'] = round_filters(model['width'] * width)
+        for name in _WIDTHS:
+            if name in model:
+                scaled[name] = _each(lambda n: n and nearest_filters(n * width), model[name])
     if depth != 1.0:
-        # The 1e-9 keeps 1.1 * 10 from becoming 12 through floating point.
-        scaled['stage_sizes'] = tuple(math.ceil(n * depth - 1e-9) for n in model['stage_sizes'])
+        if not any(name in model for name in _DEPTHS):
+            raise ValueError(f'the family {model["family"]} has no stages to make deeper')
+        for name in _DEPTHS:
+            scaled[name] = _each(lambda n: n and max(1, math.floor(n * depth + 0.5)), model[name])
     return scaled
+
+
+def _each(function: Callable[[int], int], value: Any) -> Any:
+    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)

@@ -8,31 +8,51 @@ import numpy as np
 import pytest
 
 import models
-from configs import default
+from configs import default, nets
 from models import layers, scaling, summary
+from models.nets import NETS
 
-# Parameters of the default net of each family, 28x28x1 images, 10 classes; counted by hand from
-# the layer shapes: kernels, two per channel for batch norm, and the logits with bias.
-COUNTS = {
-    'plain': (9 * 1 * 32 + 64) + (9 * 32 * 64 + 128) + (9 * 64 * 128 + 256) + 128 * 10 + 10,
-    # ResNet-20 of He et al.: 0.27 M; here with projection shortcuts.
-    'residual': (9 * 16 + 32)
-    + 6 * (9 * 16 * 16 + 32)
-    + (9 * 16 * 32 + 64) + 5 * (9 * 32 * 32 + 64) + (16 * 32 + 64)
-    + (9 * 32 * 64 + 128) + 5 * (9 * 64 * 64 + 128) + (32 * 64 + 128)
-    + 64 * 10 + 10,
+# Small nets of every family, for 28x28 images; what they are made of differs as far as it can.
+SMALL = {
+    'plain': {'stage_sizes': (1, 1), 'width': 4},
+    'residual': {'stage_sizes': (1, 3), 'width': 4},
+    'mobile': {
+        'stage_sizes': (1, 3), 'filters': (4, 8), 'strides': (1, 2), 'expansions': (1, 3),
+        'kernels': (3, 5), 'stem_width': 4, 'head_width': 16, 'squeeze_excitation': 0.25,
+        'activation': 'silu',
+    },
+    'xception': {'stage_sizes': (1, 3), 'filters': (4, 8), 'stem_width': 4, 'head_width': 16},
+    'convnext': {
+        'stage_sizes': (1, 3), 'width': 4, 'kernel_size': 3, 'layer_scale': 0.1, 'patch_size': 2,
+    },
 }  # fmt: skip
-VARIANTS = [
-    {},
-    {'pooling': 'average'},
-    {'pooling': 'max'},
-    {'pooling': 'stride'},
-    {'head.pooling': 'flatten', 'head.dense_units': (16,), 'head.dropout': 0.5},
-    {'kernel_size': 5, 'activation': 'gelu', 'norm': 'group'},
-    {'activation': 'tanh', 'norm': 'none'},
-    {'norm': 'layer', 'stage_sizes': (1, 2, 1, 1)},
-]
-IMAGE = (28, 28, 1)
+COMMON = [
+    {'head.pooling': 'flatten', 'head.dense_units': (16,), 'head.dropout': 0.5,
+     'norm': 'group', 'bias': 'always'},
+    {'head.pooling': 'global_max', 'activation': 'tanh', 'norm': 'none',
+     'kernel_init': 'glorot_uniform'},
+]  # fmt: skip
+VARIANTS = {
+    'plain': [
+        {'pooling': 'average', 'kernel_size': 5},
+        {'pooling': 'stride', 'stage_sizes': (1, 2, 1, 1), 'norm': 'layer'},
+        {'filters': (6, 5), 'padding': 'valid', 'dropout': 0.5},
+    ],
+    'residual': [
+        {'pooling': 'average'},
+        {'pooling': 'max', 'shortcut': 'identity'},
+        {'stem': 'large', 'block': 'bottleneck', 'squeeze_excitation': 0.25, 'zero_init': True},
+        {'preactivation': True, 'stem_width': 3},
+        {'preactivation': True, 'block': 'bottleneck', 'shortcut': 'identity'},
+        {'transition': 'conv', 'stage_sizes': (1, 0), 'pooling': 'max'},
+        {'transition': 'conv', 'stage_sizes': (0, 1), 'skip': False},
+    ],
+    'mobile': [{'stem_stride': 1, 'squeeze_excitation': 0.0}],
+    'xception': [{'stem_stride': 1}],
+    'convnext': [],
+}
+EVERY = [(family, changes) for family in models.FAMILIES for changes in COMMON + VARIANTS[family]]
+IMAGE = (14, 14, 1)
 
 
 def build(family, dtype='float32', **changes):
@@ -41,9 +61,9 @@ def build(family, dtype='float32', **changes):
     return models.build(config.model.to_dict(), 10, dtype)
 
 
-def shapes(model):
+def shapes(model, image_shape=IMAGE):
     return jax.eval_shape(
-        lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *IMAGE))
+        lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *image_shape))
     )
 
 
@@ -51,55 +71,89 @@ def count(tree):
     return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def gradients(model):
-    """Returns logits and gradients of one step on random images, under the mapped axis."""
+def one_pass(model):
+    """Returns logits, statistics and gradients of one step on random images."""
     images = jax.random.normal(jax.random.key(1), (4, *IMAGE))
     variables = model.init(jax.random.key(0), images, train=False)
 
     def loss(params, images):
-        logits, _ = model.apply(
+        logits, changed = model.apply(
             {**variables, 'params': params},
             images,
             train=True,
             mutable=['batch_stats'],
             rngs={'dropout': jax.random.key(2)},
         )
-        return (logits**2).mean(), logits
+        return (logits**2).mean(), (logits, changed)
 
     step = jax.vmap(jax.value_and_grad(loss, has_aux=True), (None, 0), axis_name=layers.BATCH_AXIS)
-    (_, logits), grads = jax.jit(step)(variables['params'], images[None])
-    return logits[0], grads
+    lowered = jax.jit(step).lower(variables['params'], images[None])
+    quick = lowered.compile(compiler_options={'xla_backend_optimization_level': 0})
+    (_, (logits, changed)), grads = quick(variables['params'], images[None])
+    return logits[0], changed, grads
 
 
-@pytest.mark.parametrize('family', models.FAMILIES)
-def test_parameter_counts_are_exact(family):
-    model = build(family)
-    assert count(shapes(model)['params']) == COUNTS[family]
-    assert sum(row.parameters for row in summary.summarize(model, IMAGE)) == COUNTS[family]
+@pytest.mark.parametrize('name', NETS)
+def test_published_nets_have_their_published_parameters(name):
+    net = NETS[name]
+    config = nets.get_config(name)
+    model = models.build(config.model.to_dict(), net.classes)
+    assert count(shapes(model, net.image_shape)['params']) == net.parameters
+    rows = summary.summarize(model, net.image_shape)
+    assert sum(row.parameters for row in rows) == net.parameters
 
 
-@pytest.mark.parametrize('changes', VARIANTS, ids=str)
-@pytest.mark.parametrize('family', models.FAMILIES)
+@pytest.mark.parametrize(('family', 'changes'), EVERY, ids=str)
 def test_every_choice_gives_logits_and_finite_gradients(family, changes):
-    small = {'stage_sizes': (1, 1), 'width': 4}
-    logits, grads = gradients(build(family, **{**small, **changes}))
+    logits, _, grads = one_pass(build(family, **{**SMALL[family], **changes}))
     assert logits.shape == (4, 10)
     assert logits.dtype == jnp.float32
     for leaf in jax.tree.leaves(grads):
         assert np.isfinite(leaf).all()
+    if 'zero_init' in changes:
+        return  # Convolutions before a scale of 0 have none in the first step.
     # A bias before a norm that takes the mean away has no gradient; kernels always have one.
     kernels = [g for p, g in jax.tree_util.tree_leaves_with_path(grads) if p[-1].key == 'kernel']
     assert all(np.abs(kernel).max() > 0 for kernel in kernels)
 
 
-def test_bfloat16_computes_low_and_keeps_parameters_high():
-    model = build('residual', 'bfloat16', stage_sizes=(1, 1), width=8)
-    logits, grads = gradients(model)
-    exact, _ = gradients(build('residual', stage_sizes=(1, 1), width=8))
-    assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype('float32')}
+@pytest.mark.parametrize('family', models.FAMILIES)
+def test_bfloat16_computes_low_and_keeps_parameters_high(family):
+    low, exact = (build(family, dtype, **SMALL[family]) for dtype in ('bfloat16', 'float32'))
+    images = jax.random.normal(jax.random.key(1), (4, *IMAGE))
+    variables = low.init(jax.random.key(0), images, train=False)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+    logits, expected = (m.apply(variables, images, train=False) for m in (low, exact))
     assert logits.dtype == jnp.float32
-    difference = np.abs(logits - exact).max()
-    assert 0 < difference < 0.1 * np.abs(exact).max()
+    assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize('family', ['residual', 'mobile', 'xception', 'convnext'])
+def test_loops_and_recomputed_activations_change_no_result(family):
+    small = {**SMALL[family], 'stochastic_depth': 0.5}
+    logits, stats, grads = one_pass(build(family, **small))
+    others = one_pass(build(family, **small, remat=True, scan=True))
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
+        (logits, stats, grads), others,
+    )  # fmt: skip
+
+
+def test_stochastic_depth_passes_blocks_by_and_keeps_the_mean():
+    options = {**SMALL['residual'], 'norm': 'none'}
+    model, deep = build('residual', **options), build('residual', **options, stochastic_depth=0.9)
+    images = jax.random.normal(jax.random.key(1), (64, *IMAGE))
+    variables = model.init(jax.random.key(0), images, train=False)
+
+    def run(net, key):
+        apply = functools.partial(net.apply, variables, train=True, rngs={'dropout': key})
+        return jax.vmap(apply, axis_name=layers.BATCH_AXIS)(images[None])[0]
+
+    exact = model.apply(variables, images, train=False)
+    np.testing.assert_array_equal(deep.apply(variables, images, train=False), exact)
+    first = run(deep, jax.random.key(2))
+    assert not np.array_equal(first, run(deep, jax.random.key(3)))
+    np.testing.assert_array_equal(first, run(deep, jax.random.key(2)))
 
 
 def test_without_skips_only_the_projections_leave():
@@ -115,8 +169,8 @@ def test_without_skips_only_the_projections_leave():
 def test_the_table_agrees_with_arithmetic_and_with_xla():
     model = build('plain', stage_sizes=(2, 1), width=8, norm='none')
     rows = {row.name: row for row in summary.summarize(model, IMAGE)}
-    assert rows['stage1/conv2'].flops == 2 * 28 * 28 * 8 * 9 * 8
-    assert rows['stage1/pool'].output_shape == (14, 14, 8)
+    assert rows['stage1/conv2'].flops == 2 * 14 * 14 * 8 * 9 * 8
+    assert rows['stage1/pool'].output_shape == (7, 7, 8)
     # 3, 5 after the second convolution, 6 after pooling, then 2 pixels of stride 2 on each side.
     assert [r.receptive_field for r in rows.values()] == [3, 5, 6, 10, None]
     variables = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes(model))
@@ -133,7 +187,7 @@ def test_grouping_keeps_the_totals():
     assert [row.name for row in grouped][:3] == ['stem', 'stage1/block1', 'stage1/block2']
     assert len(grouped) == 11
     assert sum(r.flops for r in grouped) == sum(r.flops for r in rows)
-    assert grouped[4].output_shape == (14, 14, 32)
+    assert grouped[4].output_shape == (7, 7, 32)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +195,9 @@ def test_grouping_keeps_the_totals():
     [
         (1.0, 1.0, (12, (1, 2))),
         (2.0, 1.0, (24, (1, 2))),
-        (1.1, 1.5, (16, (2, 3))),
-        (0.1, 0.5, (8, (1, 1))),
-        (1.0, 1.1, (12, (2, 3))),
+        (1.1, 1.5, (13, (2, 3))),
+        (0.1, 0.2, (1, (1, 1))),
+        (1.5, 1.2, (18, (1, 2))),
     ],
 )
 def test_scaling_rounds_as_documented(width, depth, expected):
@@ -151,11 +205,41 @@ def test_scaling_rounds_as_documented(width, depth, expected):
     assert (scaled['width'], scaled['stage_sizes']) == expected
 
 
-def test_rounded_filters_are_never_a_tenth_too_few():
-    for filters in range(1, 200):
-        rounded = scaling.round_filters(filters)
-        assert rounded % 8 == 0
-        assert 0.9 * filters <= rounded <= filters + 8
+def test_filters_round_to_multiples_without_coarse_jumps():
+    for tenths in range(10, 5000):
+        filters = tenths / 10
+        published, ours = scaling.round_filters(filters), scaling.nearest_filters(filters)
+        assert published % 8 == 0
+        assert 0.9 * filters <= published <= filters + 8
+        assert abs(ours - filters) <= max(0.5, filters / 16)
+        assert ours % 8 == 0 or filters < 64
+
+
+@pytest.mark.parametrize('name', ['efficientnet_b0', 'resnet50', 'mobilenet_v2', 'convnext_tiny'])
+def test_each_step_of_phi_doubles_the_flops(name):
+    config = nets.get_config(name)
+    flops = []
+    for phi in range(5):
+        config.scale.phi = float(phi)
+        width, depth, resolution = scaling.multipliers(config.scale)
+        model = models.build(config.model.to_dict(), 1000, width=width, depth=depth)
+        size = round(224 * resolution)
+        flops.append(sum(row.flops for row in summary.summarize(model, (size, size, 3))))
+    for phi in range(1, 5):
+        assert flops[phi] / flops[phi - 1] == pytest.approx(2, rel=0.15)
+        assert flops[phi] / flops[0] == pytest.approx(2**phi, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ('name', 'multiply_adds'),
+    [('resnet50', 4.09e9), ('efficientnet_b0', 0.39e9), ('mobilenet_v2', 0.3e9),
+     ('convnext_tiny', 4.46e9), ('vgg16', 15.47e9)],
+)  # fmt: skip
+def test_published_nets_have_their_published_multiply_adds(name, multiply_adds):
+    net = NETS[name]
+    model = models.build(nets.get_config(name).model.to_dict(), net.classes)
+    flops = sum(row.flops for row in summary.summarize(model, net.image_shape))
+    assert flops / 2 == pytest.approx(multiply_adds, rel=0.02)
 
 
 def test_a_sigmoid_head_is_the_softmax_of_its_logit_and_zero():

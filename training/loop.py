@@ -21,7 +21,7 @@ from configs import default
 from console import Console
 from data import augmentation, splits
 from errors import UserError
-from models import summary
+from models import scaling, summary
 from training import metrics, pictures, recipe, results
 from training import step as training_step
 from training.checkpoint import UNRATED, Checkpoints
@@ -123,7 +123,9 @@ class _Run:
         self.config, self.folder, self.devices, self.console = config, folder, devices, console
         self.started = self.clock = started
         self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
-        self.pipeline = input_pipeline.load(config, devices.room_bytes(), console)
+        self.pipeline = input_pipeline.load(
+            config, devices.room_bytes(), console, scaling.multipliers(config.scale).resolution
+        )
         self.reader = input_pipeline.ReadAhead(self.pipeline)
         console.data(self.pipeline, findings.brief(self.pipeline))
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size

@@ -10,6 +10,7 @@ import models
 from data import augmentation
 from data.augmentation import Augmentation
 from errors import UserError
+from models import scaling
 from training.optimizer import build as build_optimizer
 
 
@@ -43,19 +44,19 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
     """Makes the parts of the step from the config and what the data decides.
 
     Raises:
-      UserError: a sigmoid for more than two classes.
+      UserError: a sigmoid for more than two classes; fields of the net that do not go together.
     """
     if config.model.head.outputs == 'sigmoid' and num_classes != 2:
         raise UserError(
             f'config.model.head.outputs=sigmoid is for two classes; there are {num_classes}.'
         )
-    model = models.build(
-        config.model.to_dict(),
-        num_classes,
-        dtype=config.dtype,
-        width=config.scale.width,
-        depth=config.scale.depth,
-    )
+    scale = scaling.multipliers(config.scale)
+    try:
+        model = models.build(
+            config.model.to_dict(), num_classes, config.dtype, scale.width, scale.depth
+        )
+    except ValueError as error:
+        raise UserError(f'The net cannot be built: {error}.') from error
     transformation, schedule = build_optimizer(config.optimizer, total_steps, steps_per_epoch)
     return Recipe(
         model=model,
