@@ -52,7 +52,8 @@ FIELDS: dict[str, dataclasses.Field] = {
     'dataset.normalization': field(
         'zscore', 'Mean 0 and deviation 1 by channel (zscore), by channel of each pixel '
         '(pixel_zscore) or in each image (image); mean 0 (mean); 0 to 1 (min_max) or -1 to 1 '
-        '(min_max_signed). Statistics are those of the training split.', choices=KINDS
+        '(min_max_signed); by the colours of ImageNet (imagenet), for published weights. Other '
+        'statistics are those of the training split.', choices=KINDS
     ),
     # Splits.
     'dataset.split_seed': field(
@@ -107,6 +108,20 @@ FIELDS: dict[str, dataclasses.Field] = {
     'scale.beta': field(1.1, 'Width for each step of phi.', at_least=1.0),
     # 1.15 in the paper, with which FLOPs grow 1.92 times.
     'scale.gamma': field(1.175, 'Resolution for each step of phi.', at_least=1.0),
+    # Where training begins.
+    'init.weights': field(
+        '', 'Published weights to begin with: a .safetensors or .pth file of the layout of '
+        'torchvision or timm, or hub:OWNER/NAME[/FILE]; the last layer is new where the number of '
+        'classes differs.'
+    ),
+    'init.freeze': field(
+        '', 'Parts of the net that keep their weights, such as stem,stage1, or body: all but the '
+        'head.'
+    ),
+    'init.body_learning_rate': field(
+        1.0, 'Learning rate of all parts but the head, as a share of optimizer.learning_rate.',
+        above=0.0
+    ),
     # Training.
     'batch_size': field(128, 'Images per training step, over all devices.', at_least=1),
     'epochs': field(30.0, 'Length of training, in passes over the training images.', above=0.0),

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-KINDS = ('zscore', 'mean', 'min_max', 'min_max_signed', 'pixel_zscore', 'image')
+KINDS = ('zscore', 'mean', 'min_max', 'min_max_signed', 'pixel_zscore', 'image', 'imagenet')
+# Mean and deviation by channel on a scale of 0 to 1, as published weights expect them.
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CHUNK_BYTES = 2**24  # Of images that are looked at at once.
 
 
@@ -23,7 +25,9 @@ def fit(images_NHWC: np.ndarray, members: np.ndarray, kind: str) -> Normalizatio
     zscore: mean 0 and standard deviation 1 for each channel; mean: mean 0 on a scale of 0 to 1;
     min_max: the levels 0 to 255 become 0 to 1, min_max_signed: -1 to 1, whatever the images hold;
     pixel_zscore: mean 0 and deviation 1 for each channel of each pixel; image: mean 0 and
-    deviation 1 of each image on its own (`normalize` does that; nothing is fitted).
+    deviation 1 of each image on its own (`normalize` does that; nothing is fitted); imagenet: by
+    the statistics of ImageNet's colours (their mean, where images are grey), for published
+    weights.
 
     Args:
       images_NHWC: uint8, of all splits.
@@ -35,6 +39,11 @@ def fit(images_NHWC: np.ndarray, members: np.ndarray, kind: str) -> Normalizatio
         return Normalization(np.zeros(shape), np.full(shape, 255.0))
     if kind == 'min_max_signed':
         return Normalization(np.full(shape, 127.5), np.full(shape, 127.5))
+    if kind == 'imagenet':
+        mean_C, deviation_C = (255 * np.asarray(values) for values in _IMAGENET)
+        if shape[-1] == 1:
+            mean_C, deviation_C = (v.mean(keepdims=True) for v in (mean_C, deviation_C))
+        return Normalization(mean_C.reshape(shape), deviation_C.reshape(shape))
     total = np.zeros(images_NHWC.shape[1:], np.int64)
     squares = np.zeros_like(total)
     rows = max(1, _CHUNK_BYTES // total.size)

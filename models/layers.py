@@ -207,8 +207,9 @@ class ConvNet(nn.Module):
     """What every family of image classifiers shares: fields, and the head.
 
     `dtype` is the type of the computation, `param_dtype` of the parameters and the logits.
-    Parts of the net (its topmost modules, such as `stem` or `stage1`) that are `frozen` behave as
-    in evaluation: their batch norms use and keep the statistics they have.
+    Parts of the net (its topmost modules, such as `stem` or `stage1`; `body` is all but the head)
+    that are `frozen` behave as in evaluation: their batch norms use and keep the statistics they
+    have.
     """
 
     num_classes: int
@@ -263,7 +264,8 @@ class ConvNet(nn.Module):
 
     def trains(self, part: str, train: bool) -> bool:
         """Returns `train`, or False for a part of the net that is frozen."""
-        return train and part not in self.frozen
+        body = 'body' in self.frozen and part != 'head'
+        return train and part not in self.frozen and not body
 
     def logits(
         self, images_BHWC: jax.Array, train: bool, norm: Callable[..., nn.Module] | None = None

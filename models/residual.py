@@ -101,7 +101,7 @@ class Residual(layers.BlockNet):
             entries.append(self._entry(i, halves, parts))
         x = self.stages(x, train, blocks, entries)
         if self.preactivation:
-            x = activation(norm(name='final_norm')(x, self.trains('final_norm', train)))
+            x = activation(norm(name='final_norm')(x, self.trains('final', train)))
         return self.logits(x, train)
 
     def _entry(self, stage: int, halves: bool, parts: layers.Parts):

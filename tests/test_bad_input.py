@@ -18,7 +18,7 @@ COMMANDS = [
     ([GOOD, '--config.optimizer=sgd'], 'config.optimizer is a group'),
     ([GOOD, '--config.batch_size=many'], "config.batch_size must be of type int; it is 'many'"),
     ([GOOD, '--config.batch_size=1.5'], "config.batch_size must be of type int; it is '1.5'"),
-    ([GOOD, '--config.model.stage_sizes=(1,0)'], 'model.stage_sizes=(1, 0) has a stage without blocks'),
+    ([GOOD, '--config.model.stage_sizes=(1,0)'], '(1, 0) has a stage without blocks'),
     ([GOOD, '--config.model.skip=perhaps'], "config.model.skip must be of type bool"),
     ([GOOD, '--config.batch_size=0'], 'config.batch_size must be at least 1; it is 0'),
     ([GOOD, '--config.optimizer.learning_rate=nan'], 'must be a finite number'),

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -46,13 +47,48 @@ def _kernels(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def _by_part(frozen: tuple[str, ...], body_learning_rate: float) -> optax.GradientTransformation:
+    """Scales updates: those of frozen parts to nothing, others of the body by its rate."""
+
+    def scale(path: Any, update: jax.Array) -> jax.Array:
+        if is_frozen(path, frozen):
+            return jnp.zeros_like(update)
+        return update if part(path) == 'head' else update * body_learning_rate
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
+
+
+def part(path: Any) -> str:
+    """Returns the part of the net that an array at this path of the parameters belongs to."""
+    return path[0].key.removesuffix('_norm')
+
+
+def is_frozen(path: Any, frozen: tuple[str, ...]) -> bool:
+    """Tells whether the array at this path of the parameters keeps its values."""
+    return part(path) in frozen or ('body' in frozen and part(path) != 'head')
+
+
 def build(
-    optimizer: Any, total_steps: int, steps_per_epoch: float
+    optimizer: Any,
+    total_steps: int,
+    steps_per_epoch: float,
+    frozen: tuple[str, ...] = (),
+    body_learning_rate: float = 1.0,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Makes the optimizer and its schedule from `config.optimizer`."""
+    """Makes the optimizer and its schedule from `config.optimizer`.
+
+    Args:
+      optimizer: `config.optimizer`.
+      total_steps: length of the schedule.
+      steps_per_epoch: for the warmup.
+      frozen: parts of the net that do not change.
+      body_learning_rate: of all parts but the head, as a share of the schedule.
+    """
     warmup_steps = min(round(optimizer.warmup_epochs * steps_per_epoch), total_steps)
     schedule = SCHEDULES[optimizer.schedule](optimizer.learning_rate, warmup_steps, total_steps)
     transformation = OPTIMIZERS[optimizer.name](schedule, optimizer.weight_decay)
     if optimizer.clip_norm:
         transformation = optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), transformation)
+    if frozen or body_learning_rate != 1.0:
+        transformation = optax.chain(transformation, _by_part(frozen, body_learning_rate))
     return transformation, schedule

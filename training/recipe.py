@@ -19,6 +19,7 @@ class Recipe(NamedTuple):
 
     Attributes:
       model: the net.
+      frozen: parts of the net that keep their values.
       optimizer: gradients to updates.
       schedule: step to learning rate, for the metrics.
       augmentation: the policy of `config.augment`.
@@ -30,6 +31,7 @@ class Recipe(NamedTuple):
     """
 
     model: nn.Module
+    frozen: tuple[str, ...]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     augmentation: Augmentation
@@ -51,15 +53,19 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
             f'config.model.head.outputs=sigmoid is for two classes; there are {num_classes}.'
         )
     scale = scaling.multipliers(config.scale)
+    frozen = tuple(filter(None, config.init.freeze.replace(' ', '').split(',')))
     try:
         model = models.build(
-            config.model.to_dict(), num_classes, config.dtype, scale.width, scale.depth
+            config.model.to_dict(), num_classes, config.dtype, scale.width, scale.depth, frozen
         )
     except ValueError as error:
         raise UserError(f'The net cannot be built: {error}.') from error
-    transformation, schedule = build_optimizer(config.optimizer, total_steps, steps_per_epoch)
+    transformation, schedule = build_optimizer(
+        config.optimizer, total_steps, steps_per_epoch, frozen, config.init.body_learning_rate
+    )
     return Recipe(
         model=model,
+        frozen=frozen,
         optimizer=transformation,
         schedule=schedule,
         augmentation=augmentation.parse(config.augment),

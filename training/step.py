@@ -13,6 +13,7 @@ import optax
 from data import augmentation, normalization
 from input_pipeline import stream_id
 from models.layers import BATCH_AXIS
+from training.optimizer import is_frozen
 from training.recipe import Recipe
 
 
@@ -108,7 +109,12 @@ def train_step(
             images_BHWC, targets_BK, keys, recipe.augmentation
         )
 
+    def hold(path: Any, array: jax.Array) -> jax.Array:
+        # No gradient is computed for what is frozen, nor for what lies before it.
+        return jax.lax.stop_gradient(array) if is_frozen(path, recipe.frozen) else array
+
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        params = jax.tree_util.tree_map_with_path(hold, params)
         logits, changed = recipe.model.apply(
             {'params': params, 'batch_stats': state.batch_stats},
             images_BHWC,

@@ -1,0 +1,112 @@
+"""Published weights in the place of random ones (`config.init`), and what of them is frozen."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from console import Console
+from errors import UserError, did_you_mean
+from models import published
+from training import torch_file
+from training.optimizer import part
+
+_HUB = 'hub:'
+_HUB_FILE = 'model.safetensors'
+
+
+def check_parts(frozen: tuple[str, ...], params: Mapping[str, Any]) -> None:
+    """Checks that the parts to freeze exist, and that something is left to train.
+
+    Raises:
+      UserError: names the part and those there are.
+    """
+    parts = dict.fromkeys(part(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    for name in frozen:
+        if name not in parts and name != 'body':
+            raise UserError(
+                f'config.init.freeze names {name!r}; the parts of this net are '
+                f'{", ".join(parts)}, and body.{did_you_mean(name, parts)}'
+            )
+    if set(parts) <= set(frozen) or {'body', 'head'} <= set(frozen):
+        raise UserError('config.init.freeze leaves nothing to train: leave out the head.')
+
+
+def load(config: Any, variables: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Returns the variables with the weights of `config.init.weights` in place.
+
+    Args:
+      config: as from `configs/default.py`.
+      variables: `params` and `batch_stats` of the first state.
+      console: says what was loaded.
+
+    Raises:
+      UserError: there is no such file, it cannot be read, or it is of another net.
+    """
+    name = config.init.weights
+    path = _downloaded(name.removeprefix(_HUB)) if name.startswith(_HUB) else pathlib.Path(name)
+    arrays = _read(path.expanduser())
+    try:
+        placed, whole = published.convert(config.model.to_dict(), arrays, variables)
+    except ValueError as error:
+        raise UserError(
+            f'The weights of {name} do not fit: {error}. config.model must be the published net, '
+            f'as in --config=configs/nets.py:NET; it is of the family {config.model.family}.'
+        ) from error
+    head = 'the last layer too' if whole else 'but for the last layer, which is new'
+    console.line(f'Weights   {name}: {len(arrays)} arrays, {head}')
+    return jax.tree.map(
+        lambda array, like: np.asarray(array).astype(like.dtype), placed, dict(variables)
+    )
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a state dict by their names."""
+    if not path.is_file():
+        raise UserError(f'config.init.weights: there is no file {path}.')
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.numpy import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch_file.load(path)
+    except Exception as error:
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise UserError(
+            f'{path} is no file of weights that can be read ({error}); known are .safetensors, '
+            'and files in which PyTorch saved a state dict alone.'
+        ) from error
+    for key in ('state_dict', 'model'):  # What trainers wrap it in.
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise UserError(f'{path} holds no state dict, which is arrays by name.')
+    arrays = {str(name).removeprefix('module.'): value for name, value in content.items()}
+    if strange := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
+        raise UserError(f'{path} holds no state dict: {strange[0]} is no array.')
+    return arrays
+
+
+def _downloaded(name: str) -> pathlib.Path:
+    """Returns the local copy of `OWNER/NAME[/FILE]` of the Hugging Face hub."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(
+            'config.init.weights=hub:... needs a package: pip install huggingface_hub.'
+        ) from None
+    owner, _, rest = name.partition('/')
+    repository, _, file = rest.partition('/')
+    if not repository:
+        raise UserError(f'config.init.weights=hub:{name}: write hub:OWNER/NAME or with /FILE.')
+    try:
+        return pathlib.Path(
+            huggingface_hub.hf_hub_download(f'{owner}/{repository}', file or _HUB_FILE)
+        )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else error
+        raise UserError(f'The hub gave no {file or _HUB_FILE} of {name}: {reason}') from error
