@@ -40,7 +40,7 @@ class Console:
         where = '; streamed from the decode cache' if pipeline.streams else ''
         self.line(
             f'Data      {sum(sizes.values()):,} images of '
-            f'{"x".join(map(str, pipeline.image_shape))} pixels in {len(names)} classes ({shown}); '
+            f'{"x".join(map(str, pipeline.input_shape))} pixels in {len(names)} classes ({shown}); '
             f'{parts}{where}'
         )
         for text in (*pipeline.source.notes, *findings):

@@ -65,9 +65,9 @@ class Pipeline:
     processes: int = 1
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Height, width and channels of every image."""
-        return self.source.images_NHWC.shape[1:]
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of every example: height, width and channels of an image."""
+        return self.source.inputs.shape[1:]
 
     @property
     def class_names(self) -> list[str]:
@@ -83,7 +83,7 @@ class Pipeline:
         """Arrays that stay on the device through a run.
 
         label int32 [N] of all splits, class_share [K] of the training images, seed uint32 and,
-        unless the set streams, image uint8 [N, H, W, C]. As arguments rather than constants of
+        unless the set streams, input uint8 [N, H, W, C]. As arguments rather than constants of
         the step they let one compiled program serve every seed and split.
         """
         counts = np.bincount(self.labels_of('train'), minlength=len(self.class_names))
@@ -93,7 +93,7 @@ class Pipeline:
             'class_share': counts / counts.sum(),
             'seed': np.uint32(self.seed),
         }
-        return arrays if self.streams else arrays | {'image': self.source.images_NHWC}
+        return arrays if self.streams else arrays | {'input': self.source.inputs}
 
     def labels_of(self, split: str) -> np.ndarray:
         """Labels of a split, in the order of `eval_batches`."""
@@ -113,7 +113,7 @@ class Pipeline:
         Returns:
           index, int32 [B]: the examples, of all splits; position, int32 [B]: their places in the
           global batch, from which each example's randomness is folded; and, where the set
-          streams, image, uint8 [B, H, W, C].
+          streams, input, uint8 [B, H, W, C].
         """
         return self._read(self._train_plan(step))
 
@@ -152,7 +152,7 @@ class Pipeline:
         return batch[self.process * size : (self.process + 1) * size]
 
     def _read(self, plan: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return plan | {'image': self.source.images_NHWC[plan['index']]} if self.streams else plan
+        return plan | {'input': self.source.inputs[plan['index']]} if self.streams else plan
 
 
 class ReadAhead:
@@ -236,14 +236,12 @@ def load(
     check_readable(source, dataset.max_unreadable)
     members = splits.split(source, dataset, stopping.fraction if stopping.patience_epochs else 0.0)
     _check_classes(source, members)
-    fits = source.images_NHWC.nbytes <= room_bytes
+    fits = source.inputs.nbytes <= room_bytes
     return Pipeline(
         name=dataset.name,
         source=source,
         members=members,
-        normalization=normalization.fit(
-            source.images_NHWC, members['train'], dataset.normalization
-        ),
+        normalization=normalization.fit(source.inputs, members['train'], dataset.normalization),
         seed=config.seed,
         batch_size=config.batch_size,
         balanced=config.class_balance == 'balanced_sampling',

@@ -224,7 +224,7 @@ def _duplicates(source: Source, near: Pairs) -> Iterable[Finding]:
 
 
 def _odd_images(source: Source) -> Iterable[Finding]:
-    statistics = [_statistics(source.images_NHWC[start : start + 200])
+    statistics = [_statistics(source.inputs[start : start + 200])
                   for start in range(0, len(source.labels), 200)]  # fmt: skip
     low, high, deviation, sharpness = (
         np.concatenate(column) for column in zip(*statistics, strict=True)

@@ -66,7 +66,7 @@ class Source:
 
     Attributes:
       class_names: name of each label.
-      images_NHWC: uint8 [N, H, W, C], of all splits; in memory or mapped from a file.
+      inputs: of all splits, in memory or mapped from a file: images, uint8 [N, H, W, C].
       labels: int32 [N].
       hashes: content hash of each image, [N] strings of 16 hexadecimal digits.
       official: the set's own splits (train, validation, test) as index arrays; empty where it
@@ -82,7 +82,7 @@ class Source:
     """
 
     class_names: list[str]
-    images_NHWC: np.ndarray
+    inputs: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
     official: dict[str, np.ndarray]

@@ -67,7 +67,7 @@ def _as_they_are(listing: Listing, policy: Policy) -> Source | None:
     count = len(examples)
     return Source(
         class_names=listing.class_names,
-        images_NHWC=images,
+        inputs=images,
         labels=np.asarray([e.label for e in examples], np.int32),
         hashes=np.asarray([content_hash(image) for image in images]),
         official=official_splits(np.asarray([e.split for e in examples])),

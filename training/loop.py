@@ -134,7 +134,7 @@ class _Run:
         )
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
-        self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
+        self.layers = summary.summarize(self.recipe.model, self.pipeline.input_shape)
         self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers, self.pipeline)
         console.model(summary.grouped(self.layers, at_most=24))
 
@@ -195,7 +195,7 @@ class _Run:
 
     def _prepare_state(self) -> None:
         init = jax.jit(
-            functools.partial(training_step.init_state, self.recipe, self.pipeline.image_shape)
+            functools.partial(training_step.init_state, self.recipe, self.pipeline.input_shape)
         )
         arguments = np.uint32(self.config.seed), self.pipeline.normalization
         # Random numbers in many shapes compile slowly and run once: level 0 compiles several
@@ -469,6 +469,6 @@ def _dispatch_steps(
     steps = min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops)))
     if pipeline.streams:
         steps = min(
-            steps, _BYTES_PER_DISPATCH // (math.prod(pipeline.image_shape) * config.batch_size)
+            steps, _BYTES_PER_DISPATCH // (math.prod(pipeline.input_shape) * config.batch_size)
         )
     return max(1, steps)

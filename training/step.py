@@ -44,13 +44,13 @@ class TrainState:
 
 def init_state(
     recipe: Recipe,
-    image_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
     seed: jax.Array,
     offset_and_scale: normalization.Normalization,
 ) -> TrainState:
     """Makes the state of step 0: a function of the seed, the net and the normalisation."""
     key = jax.random.fold_in(jax.random.key(seed), stream_id('init'))
-    images_BHWC = jnp.zeros((1, *image_shape), recipe.dtype)
+    images_BHWC = jnp.zeros((1, *input_shape), recipe.dtype)
     variables = recipe.model.init(key, images_BHWC, train=False)
     params = variables['params']
     # Flax creates running statistics as float32 and updates them in the type of the computation.
@@ -68,7 +68,7 @@ def init_state(
     )
 
 
-def training_images(
+def training_inputs(
     recipe: Recipe,
     offset_and_scale: dict[str, jax.Array],
     resident: dict[str, jax.Array],
@@ -98,7 +98,7 @@ def train_step(
       smoothing and class weights), accuracy (against the label that an image has most of),
       gradient_norm (before clipping), learning_rate; scalars, replicated.
     """
-    images_BHWC = training_images(recipe, state.normalization, resident, batch, state.step)
+    images_BHWC = training_inputs(recipe, state.normalization, resident, batch, state.step)
     targets_BK = jax.nn.one_hot(
         resident['label'][batch['index']], len(resident['class_share']), dtype=recipe.dtype
     )
@@ -179,7 +179,7 @@ def _levels(
     recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
 ) -> jax.Array:
     """Returns the images of a batch, levels of 0 to 255 in floating point."""
-    images_BHWC = batch['image'] if 'image' in batch else resident['image'][batch['index']]
+    images_BHWC = batch['input'] if 'input' in batch else resident['input'][batch['index']]
     return images_BHWC.astype(recipe.dtype)
 
 
