@@ -66,9 +66,13 @@ def main() -> int:
 
 def _load(data: str, console: Console) -> Any:
     """Loads the set as it is where that is small, else at 64 pixels; never cropped."""
-    from data import sources
+    from data import sources, tabular
     from data.decode import Policy
 
+    if data.partition(':')[0] in tabular.SOURCES:
+        raise UserError(
+            f'The audit looks at images, and {data} holds numbers: train on it as it is.'
+        )
     if not data.startswith('folder:'):
         try:
             source = sources.load(data, _DATA_DIR.value, Policy(0, 'squeeze', 0), console)

@@ -19,6 +19,14 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 # Photos of people's own: a folder, or a table of paths and labels.
 _PHOTOS = {'dataset.image_size': 64, 'augment': 'photos', 'batch_size': 64}
+# Rows of a table, windows of a series: numbers, which no augmentation suits.
+_TABLE = {
+    'batch_size': 32, 'optimizer.name': 'adamw', 'optimizer.learning_rate': 0.01,
+}  # fmt: skip
+_SERIES = {
+    'batch_size': 64, 'optimizer.name': 'adamw', 'optimizer.learning_rate': 0.01,
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {'folder': _PHOTOS, 'table': _TABLE, 'series': _SERIES}
 
 
 def full_name(name: str) -> str:
@@ -28,6 +36,5 @@ def full_name(name: str) -> str:
 
 def settings(full_name: str) -> dict[str, Any]:
     """Returns the fields that differ from the defaults for a data set."""
-    if full_name.startswith('folder:'):
-        return _PHOTOS
-    return DATASETS.get(full_name.removeprefix('tfds:'), {})
+    kind = full_name.partition(':')[0]
+    return KINDS[kind] if kind in KINDS else DATASETS.get(full_name.removeprefix('tfds:'), {})

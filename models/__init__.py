@@ -1,7 +1,7 @@
 """The table of model families, and `build`, which makes a net from its config.
 
 To add a family: write one file with a Linen module whose options are declared with
-`models.fields.field`, and add one line to `FAMILIES`.
+`models.fields.field` and whose `takes` says what it takes, and add one line to `FAMILIES`.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,17 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models.layers import HeadOptions
+from models.dense import Dense
 from models.plain import Plain
+from models.recurrent import Recurrent
 from models.residual import Residual
 from models.scaling import scale
 
-FAMILIES: dict[str, type[nn.Module]] = {
+FAMILIES: dict[str, Any] = {
     'plain': Plain,
     'residual': Residual,
+    'dense': Dense,
+    'recurrent': Recurrent,
 }
 
 
@@ -32,7 +35,7 @@ def build(
 
     Args:
       model: `config.model`.
-      num_classes: number of classes.
+      num_classes: number of classes; 1 for a number (regression).
       dtype: type of the computation; parameters are float32, or float64 where dtype is.
       width: multiplier of the filters (`config.scale.width`).
       depth: multiplier of the stage sizes (`config.scale.depth`).
@@ -43,7 +46,7 @@ def build(
     """
     fields = scale(model, width, depth)
     family = FAMILIES[fields.pop('family')]
-    fields['head'] = HeadOptions(**fields['head'])
+    fields['head'] = type(family.head)(**fields['head'])
     return family(
         num_classes=num_classes,
         dtype=jnp.dtype(dtype),

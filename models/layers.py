@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,18 +97,24 @@ class Dropout(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadOptions:
-    """The fields of `config.model.head`."""
+class OutputOptions:
+    """The fields of `config.model.head` of every family."""
+
+    outputs: str = field(
+        'softmax', 'A logit for each class, or, for two classes, one with a sigmoid.',
+        choices=('softmax', 'sigmoid')
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadOptions(OutputOptions):
+    """The fields of `config.model.head` of convolutional nets."""
 
     pooling: str = field('global_average', 'What precedes the logits.', choices=HEADS)
     dense_units: tuple[int, ...] = field(
         (), 'Units of dense layers before the logits, such as (128,).', at_least=1, longest=8
     )
     dropout: float = field(0.0, 'Share of units dropped in the head.', at_least=0.0, below=1.0)
-    outputs: str = field(
-        'softmax', 'A logit for each class, or, for two classes, one with a sigmoid.',
-        choices=('softmax', 'sigmoid')
-    )  # fmt: skip
 
 
 class Head(nn.Module):
@@ -161,9 +167,11 @@ class Parts(NamedTuple):
 class ConvNet(nn.Module):
     """What every family of image classifiers shares: fields, and the head.
 
-    `dtype` is the type of the computation, `param_dtype` of the parameters and the logits.
+    `dtype` is the type of the computation, `param_dtype` of the parameters and the logits; `takes`
+    is what an input may be, as `data.listing.Source.holds` says it.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ('images',)
     num_classes: int
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

@@ -284,7 +284,7 @@ def test_a_folder_called_test_beside_class_folders_is_a_split(tmp_path):
         (lambda f: f.mkdir(), 'holds no images in class folders'),
         (lambda f: photos(f, ('ants',)), "one class folder with images, 'ants'"),
         (lambda f: photos(f / 'inner'), r'It holds 2 folders: did you mean folder:.*inner'),
-        (lambda f: photos(f, count=2), "'ants' has 2 images, too few for every split"),
+        (lambda f: photos(f, count=2), "'ants' has 2 examples, too few for every split"),
         (lambda f: (f.mkdir(), Image.fromarray(PHOTO).save(f / 'a.png')), 'such as a.png outside'),
         (lambda f: (photos(f / 'train'), photos(f / 'test', ('wasps',))), "'wasps' of .* no image"),
         (lambda f: (photos(f), [p.write_text('x') for p in f.rglob('*.png')]), 'None of the 24'),
@@ -499,7 +499,7 @@ def test_a_class_without_a_readable_image_is_named(tmp_path):
     folder = photos(tmp_path / 'set', count=40)
     (folder / 'wasps').mkdir()
     (folder / 'wasps' / 'empty.png').write_bytes(b'')
-    with pytest.raises(UserError, match="'wasps' has no image to train on"):
+    with pytest.raises(UserError, match="'wasps' has no images to train on"):
         load(default.get_config(f'folder:{folder}'))
 
 

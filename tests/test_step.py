@@ -118,7 +118,8 @@ def test_class_balance_is_the_textbook_loss(tiny_config, kind, smoothing):
     logits, labels = generator.normal(size=(64, 3)), generator.choice(3, 64, p=[0.7, 0.2, 0.1])
     share = np.array([0.7, 0.2, 0.1])
     targets = np.eye(3)[labels]
-    got = step._loss(parts, jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(share))
+    resident = {'class_share': jnp.asarray(share)}
+    got = parts.task.loss(jnp.asarray(logits), jnp.asarray(targets), resident)
     adjusted = logits + (np.log(share) if kind == 'logit_adjustment' else 0)
     log_p = adjusted - np.log(np.exp(adjusted).sum(1, keepdims=True))
     each = -((1 - smoothing) * log_p[np.arange(64), labels] + smoothing * log_p.mean(1))
