@@ -1,0 +1,127 @@
+"""How well the small dense and recurrent nets do: a table of two classes, and a chaotic series.
+
+python benchmarks/tables_and_series.py      (about 3 minutes on 2 cores)
+
+The table is scikit-learn's breast cancer data (Street, Wolberg and Mangasarian 1993), its 10 `mean`
+columns of 569 rows; each seed draws splits of its own. The series is that of Mackey and Glass 1977,
+"Oscillation and Chaos in Physiological Control Systems", 2,000 rows one unit of time apart,
+predicted 6 rows ahead; its splits follow time, so the seeds differ in the first weights alone.
+`figures.json` in the folder has the figures of every run, versions and hardware.
+"""
+
+import csv
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from absl import app, flags
+from sklearn.datasets import load_breast_cancer
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from configs import dense_small, recurrent_small
+from training import compilation_cache
+from training.loop import train_and_evaluate
+
+_FOLDER = flags.DEFINE_string(
+    'folder', 'runs/benchmark-tables-and-series', 'Where tables and run folders go.'
+)
+_HORIZON = 6
+_STEPS = 100  # Of integration, for one unit of time.
+
+
+def mackey_glass(rows: int, delay: int = 17, transient: int = 500) -> list[float]:
+    """Integrates dx/dt = 0.2 x(t - delay) / (1 + x(t - delay)^10) - 0.1 x(t) from x = 1.2.
+
+    Runge-Kutta of order 4 with 100 steps for a unit of time; the delayed value in the middle of a
+    step is the mean of its ends. Returns one value for each unit of time after the transient.
+    """
+
+    def slope(now: float, before: float) -> float:
+        return 0.2 * before / (1 + before**10) - 0.1 * now
+
+    x, lag, step = [1.2] * (delay * _STEPS + 1), delay * _STEPS, 1 / _STEPS
+    for _ in range((rows + transient) * _STEPS):
+        now, start, end = x[-1], x[-1 - lag], x[-lag]
+        middle = (start + end) / 2
+        k1 = slope(now, start)
+        k2 = slope(now + step / 2 * k1, middle)
+        k3 = slope(now + step / 2 * k2, middle)
+        k4 = slope(now + step * k3, end)
+        x.append(now + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
+    return x[lag + 1 :: _STEPS][transient:]
+
+
+def write(path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence]) -> pathlib.Path:
+    """Writes a csv file and returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='') as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def breast_cancer(path: pathlib.Path) -> pathlib.Path:
+    """Writes the 10 `mean` columns and the label."""
+    data = load_breast_cancer()
+    labels = data.target_names[data.target]
+    rows = [[*row, label] for row, label in zip(data.data[:, :10], labels, strict=True)]
+    return write(path, [*data.feature_names[:10], 'label'], rows)
+
+
+def train_table(path: pathlib.Path, folder: pathlib.Path, units: tuple, seed: int) -> Any:
+    """Trains a dense net with one sigmoid output; returns its result."""
+    config = dense_small.get_config(f'table:{path}')
+    config.model.hidden_units, config.model.head.outputs = units, 'sigmoid'
+    config.seed = config.dataset.split_seed = seed
+    return train_and_evaluate(config, folder / f'dense-{units}-{seed}', quiet=True)
+
+
+def train_series(path: pathlib.Path, folder: pathlib.Path, seed: int) -> Any:
+    """Trains LSTM(64), LSTM(32) and one output; returns its result."""
+    config = recurrent_small.get_config(f'series:{path}')
+    config.dataset.horizon, config.seed = _HORIZON, seed
+    return train_and_evaluate(config, folder / f'recurrent-{seed}', quiet=True)
+
+
+def main(_) -> None:
+    """Trains all nets, prints their figures and writes them."""
+    compilation_cache.enable()
+    folder = pathlib.Path(_FOLDER.value)
+    table = breast_cancer(folder / 'breast_cancer.csv')
+    series = write(folder / 'mackey_glass.csv', ['x'], ([x] for x in mackey_glass(2000)))
+    runs = {
+        'linear': [train_table(table, folder, (), seed) for seed in range(5)],
+        'dense (16,)': [train_table(table, folder, (16,), seed) for seed in range(5)],
+        'LSTM (64, 32)': [train_series(series, folder, seed) for seed in range(3)],
+    }
+    print('\nmean and standard deviation over seeds, on the test split')
+    for name, done in runs.items():
+        show(name, done)
+    kept = ('config_hash', 'validation', 'test', 'parameters', 'seconds')
+    first = runs['LSTM (64, 32)'][0]
+    content: dict[str, Any] = {k: first[k] for k in ('versions', 'device', 'git_revision')}
+    content |= {name: [{k: run[k] for k in kept} for run in done] for name, done in runs.items()}
+    (folder / 'figures.json').write_text(json.dumps(content, indent=1) + '\n')
+    print(f'All of them are in {folder / "figures.json"}')
+
+
+def show(name: str, done: Sequence[Any]) -> None:
+    """Prints the test figure of a net over its seeds."""
+    tests = [run['test'] for run in done]
+    if tests[0]['accuracy'] is None:
+        what = f'times as exact as the last value, {_HORIZON} rows ahead'
+        values = [test['last_value_rmse'] / test['rmse'] for test in tests]
+    else:
+        what, values = '% right', [100 * test['accuracy'] for test in tests]
+    seconds = statistics.mean(run['seconds']['total'] for run in done)
+    print(
+        f'{name:14} {done[0]["parameters"]:7,} parameters  {statistics.mean(values):6.2f} ± '
+        f'{statistics.stdev(values):.2f} {what} ({len(done)} seeds, {seconds:.0f} s each)'
+    )
+
+
+if __name__ == '__main__':
+    app.run(main)
