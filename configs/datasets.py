@@ -19,12 +19,16 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 # Photos of people's own: a folder, or a table of paths and labels.
 _PHOTOS = {'dataset.image_size': 64, 'augment': 'photos', 'batch_size': 64}
-# Rows of a table, windows of a series: numbers, which no augmentation suits.
+# Chosen by the validation loss: of tables on scikit-learn's breast cancer, wine and diabetes data
+# (split seeds 5 to 8, a few hundred rows each), of series on that of Mackey and Glass, with and
+# without noise.
 _TABLE = {
-    'batch_size': 32, 'optimizer.name': 'adamw', 'optimizer.learning_rate': 0.01,
+    'batch_size': 32, 'epochs': 100.0, 'evaluate_every_epochs': 5.0, 'optimizer.name': 'adamw',
+    'optimizer.learning_rate': 0.01, 'optimizer.weight_decay': 0.5,
 }  # fmt: skip
 _SERIES = {
-    'batch_size': 64, 'optimizer.name': 'adamw', 'optimizer.learning_rate': 0.01,
+    'batch_size': 64, 'epochs': 60.0, 'evaluate_every_epochs': 2.0, 'optimizer.name': 'adamw',
+    'optimizer.learning_rate': 0.01, 'optimizer.clip_norm': 1.0,
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {'folder': _PHOTOS, 'table': _TABLE, 'series': _SERIES}
 
