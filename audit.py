@@ -66,13 +66,17 @@ def main() -> int:
 
 def _load(data: str, console: Console) -> Any:
     """Loads the set as it is where that is small, else at 64 pixels; never cropped."""
-    from data import sources
+    from data import sources, tabular
     from data.decode import Policy
 
+    if data.partition(':')[0] in tabular.SOURCES:
+        raise UserError(
+            f'The audit looks at images, and {data} holds numbers: train on it as it is.'
+        )
     if not data.startswith('folder:'):
         try:
             source = sources.load(data, _DATA_DIR.value, Policy(0, 'squeeze', 0), console)
-            if max(source.images_NHWC.shape[1:3]) <= 64:
+            if max(source.inputs.shape[1:3]) <= 64:
                 return source
         except UserError as error:
             if 'differ in size' not in str(error):
@@ -93,7 +97,7 @@ def _audit(source: Any, folder: pathlib.Path, console: Console) -> int:
             _picture(folder / 'shortcut.png', _mean_images(source))
         if finding.examples:
             indices = np.asarray(finding.examples).reshape(-1)[:_SHOWN]
-            _picture(folder / f'{finding.kind}.png', source.images_NHWC[indices])
+            _picture(folder / f'{finding.kind}.png', source.inputs[indices])
     content = {
         'data': _DATA.value,
         'images': len(source.labels),
@@ -146,7 +150,7 @@ def _unusable(reason: str, folder: pathlib.Path, console: Console) -> int:
 def _mean_images(source: Any) -> np.ndarray:
     """Returns the mean image of each class, in which a shortcut shows."""
     present = [k for k in range(len(source.class_names)) if (source.labels == k).any()]
-    means = [source.images_NHWC[source.labels == k].mean(axis=0) for k in present]
+    means = [source.inputs[source.labels == k].mean(axis=0) for k in present]
     return np.round(np.stack(means)).astype(np.uint8)
 
 
@@ -214,7 +218,7 @@ def _preview(source: Any, policy: Any) -> np.ndarray:
     order = np.argsort(source.labels, kind='stable')
     starts = np.searchsorted(source.labels[order], np.arange(len(source.class_names)))
     chosen = order[np.minimum(starts[:, None] + np.arange(2), len(order) - 1).T.reshape(-1)[:10]]
-    images = np.repeat(source.images_NHWC[chosen], 9, axis=0)
+    images = np.repeat(source.inputs[chosen], 9, axis=0)
     keys = jax.random.split(jax.random.key(0), len(images))
     levels = augmentation.augment(jax.numpy.asarray(images, np.float32) / 255, keys, policy)
     changed = np.round(np.asarray(levels) * 255).astype(np.uint8)

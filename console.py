@@ -34,15 +34,9 @@ class Console:
 
     def data(self, pipeline: Any, findings: Sequence[str]) -> None:
         """Prints what an `input_pipeline.Pipeline` holds, and what should be known of it."""
-        names, sizes = pipeline.class_names, pipeline.sizes
-        shown = ', '.join(names[:10]) + (', ...' if len(names) > 10 else '')
-        parts = ', '.join(f'{count:,} {split}' for split, count in sizes.items())
-        where = '; streamed from the decode cache' if pipeline.streams else ''
-        self.line(
-            f'Data      {sum(sizes.values()):,} images of '
-            f'{"x".join(map(str, pipeline.image_shape))} pixels in {len(names)} classes ({shown}); '
-            f'{parts}{where}'
-        )
+        parts = ', '.join(f'{count:,} {split}' for split, count in pipeline.sizes.items())
+        where = '; streamed' if pipeline.streams else ''
+        self.line(f'Data      {pipeline.in_words()}; {parts}{where}')
         for text in (*pipeline.source.notes, *findings):
             self.line(f'          {text}')
 
@@ -57,18 +51,24 @@ class Console:
             table_rows.append([row.name, shape, f'{row.parameters:,}', f'{row.flops:,}', seen])
         self.table(['layer', 'output', 'parameters', 'FLOPs', 'receptive field'], table_rows)
 
-    def evaluation(self, line: dict[str, Any], total_steps: int, batch_size: int) -> None:
-        """Prints one line of `metrics.jsonl`, and how long the rest will take."""
+    def evaluation(
+        self, line: dict[str, Any], figures: str, holds: str, total_steps: int, batch_size: int
+    ) -> None:
+        """Prints one line of `metrics.jsonl`, and how long the rest will take.
+
+        Args:
+          line: of `metrics.jsonl`.
+          figures: its losses and what else is shown of it.
+          holds: what the examples are, such as 'images'.
+          total_steps: of the run.
+          batch_size: examples in each step.
+        """
         seconds_left = (total_steps - line['step']) * batch_size / line['images_per_second']
         minutes, seconds = divmod(round(seconds_left), 60)
         width = len(str(total_steps))
         self.line(
-            f'step {line["step"]:{width}}/{total_steps}  epoch {line["epoch"]:5.2f}  '
-            f'train {line["train_loss"]:.4f} {percent(line["train_accuracy"]):>8}  '
-            f'validation {line["validation_loss"]:.4f} '
-            f'{percent(line["validation_accuracy"]):>8} '
-            f'(balanced {percent(line["validation_balanced_accuracy"])})  '
-            f'{line["images_per_second"]:,.0f} images/s  ETA {minutes}:{seconds:02}'
+            f'step {line["step"]:{width}}/{total_steps}  epoch {line["epoch"]:5.2f}  {figures}  '
+            f'{line["images_per_second"]:,.0f} {holds}/s  ETA {minutes}:{seconds:02}'
         )
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

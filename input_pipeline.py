@@ -6,9 +6,9 @@
 - `train_batch(step)`: the examples of a step, a function of (seed, step).
 - `eval_batches(split)`: every example of a split once, the last batch padded.
 
-Images that fit are among what stays on the device, and batches are plans that point at them.
-Larger sets stream: batches hold the images, read by random access from the decode cache a few
-steps ahead. Both give the same images.
+Inputs that fit are among what stays on the device, and batches are plans that point at them.
+Larger sets stream: batches hold the inputs, read by random access (images from the decode cache) a
+few steps ahead. Both give the same inputs.
 """
 
 import dataclasses
@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from console import Console
-from data import cache, normalization, sources, splits
+from data import augmentation, cache, normalization, sources, splits
 from data.decode import Policy
 from data.listing import Source
 from data.normalization import Normalization
+from data.tabular import Forecast
 from errors import UserError
 
 MOST_PIXELS = 4096  # Height and width of an image.
@@ -42,14 +43,16 @@ class Pipeline:
 
     Attributes:
       name: the source, such as `digits` or `folder:PATH`.
-      source: images, labels and what is known of them, of all splits.
+      source: inputs, labels and what is known of them, of all splits.
       members: sorted indices of the examples of each split: train, validation, test, and stopping
         where there is early stopping.
-      normalization: fitted on the training split.
+      normalization: of the inputs, fitted on the training split.
+      targets: mean and standard deviation of labels that are numbers, in the training split; None
+        where there are classes.
       seed: `config.seed`, for the order of training.
-      batch_size: images per step over all devices of all processes.
+      batch_size: examples per step over all devices of all processes.
       balanced: whether training shows every class equally often.
-      streams: whether batches hold the images.
+      streams: whether batches hold the inputs.
       process: index of this process; it reads its share of each batch.
       processes: how many there are.
     """
@@ -58,6 +61,7 @@ class Pipeline:
     source: Source
     members: dict[str, np.ndarray]
     normalization: Normalization
+    targets: Normalization | None
     seed: int
     batch_size: int
     balanced: bool = False
@@ -66,13 +70,13 @@ class Pipeline:
     processes: int = 1
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Height, width and channels of every image."""
-        return self.source.images_NHWC.shape[1:]
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of every example: height, width and channels of an image."""
+        return self.source.inputs.shape[1:]
 
     @property
     def class_names(self) -> list[str]:
-        """Name of each label."""
+        """Name of each label; empty where labels are numbers."""
         return self.source.class_names
 
     @property
@@ -83,18 +87,34 @@ class Pipeline:
     def resident(self) -> dict[str, Any]:
         """Arrays that stay on the device through a run.
 
-        label int32 [N] of all splits, class_share [K] of the training images, seed uint32 and,
-        unless the set streams, image uint8 [N, H, W, C]. As arguments rather than constants of
-        the step they let one compiled program serve every seed and split.
+        label int32 [N] of all splits and class_share [K] of the training split (or label float32
+        [N] alone, where labels are numbers), seed uint32 and, unless the set streams, input, as
+        in `Source`. As arguments rather than constants of the step they let one compiled program
+        serve every seed and split.
         """
-        counts = np.bincount(self.labels_of('train'), minlength=len(self.class_names))
-        counts = np.maximum(counts, 1)  # Names of arrays and TFDS sets that have no image.
-        arrays = {
-            'label': self.source.labels,
-            'class_share': counts / counts.sum(),
-            'seed': np.uint32(self.seed),
-        }
-        return arrays if self.streams else arrays | {'image': self.source.images_NHWC}
+        arrays = {'label': self.source.labels, 'seed': np.uint32(self.seed)}
+        if self.class_names:
+            counts = np.bincount(self.labels_of('train'), minlength=len(self.class_names))
+            counts = np.maximum(counts, 1)  # Names of arrays and TFDS sets that have no image.
+            arrays['class_share'] = counts / counts.sum()
+        return arrays if self.streams else arrays | {'input': self.source.inputs}
+
+    def in_words(self) -> str:
+        """Returns what the set holds, such as '150 rows of 4 columns in 3 classes (a, b, c)'."""
+        size = 'x'.join(map(str, self.input_shape))
+        columns = f'{self.input_shape[-1]} column{"" if self.input_shape[-1] == 1 else "s"}'
+        each = {
+            'images': f'{size} pixels',
+            'rows': columns,
+            'windows': f'{self.input_shape[0]} rows and {columns}',
+        }[self.source.holds]
+        names = self.class_names
+        shown = ', '.join(names[:10]) + (', ...' if len(names) > 10 else '')
+        labels = f'in {len(names)} classes ({shown})'
+        if self.targets:
+            mean, deviation = self.targets
+            labels = f'and a target of {mean:.4g} ± {deviation:.4g} (training split)'
+        return f'{sum(self.sizes.values()):,} {self.source.holds} of {each} {labels}'
 
     def labels_of(self, split: str) -> np.ndarray:
         """Labels of a split, in the order of `eval_batches`."""
@@ -104,17 +124,22 @@ class Pipeline:
         """Content hashes of a split, in the order of `eval_batches`."""
         return self.source.hashes[self.members[split]]
 
+    def last_values_of(self, split: str) -> np.ndarray | None:
+        """Last values before the targets of a series, in the order of `eval_batches`, or None."""
+        values = self.source.last_values
+        return None if values is None else values[self.members[split]]
+
     def train_batch(self, step: int) -> dict[str, np.ndarray]:
         """Returns this process's share of a step.
 
-        Passes over the training images follow one another without a gap, so each image is seen
+        Passes over the training split follow one another without a gap, so each example is seen
         once per pass whatever the batch size; a batch may hold the end of one pass and the start
         of the next. (With `balanced`, a pass shows each class equally often.)
 
         Returns:
           index, int32 [B]: the examples, of all splits; position, int32 [B]: their places in the
           global batch, from which each example's randomness is folded; and, where the set
-          streams, image, uint8 [B, H, W, C].
+          streams, input, [B, ...] as in `Source`.
         """
         return self._read(self._train_plan(step))
 
@@ -153,7 +178,7 @@ class Pipeline:
         return batch[self.process * size : (self.process + 1) * size]
 
     def _read(self, plan: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return plan | {'image': self.source.images_NHWC[plan['index']]} if self.streams else plan
+        return plan | {'input': self.source.inputs[plan['index']]} if self.streams else plan
 
 
 class ReadAhead:
@@ -223,7 +248,7 @@ def load(
 
     Args:
       config: as from `configs/default.py`.
-      room_bytes: memory of a device for images; larger sets stream.
+      room_bytes: memory of a device for inputs; larger sets stream.
       console: says what was found, and shows the progress of decoding.
       resolution: multiplies `config.dataset.image_size`.
       process: index of this process.
@@ -231,33 +256,27 @@ def load(
 
     Raises:
       UserError: the data set is unknown, absent, or too small to split; too many images are
-        unreadable; a resolution other than 1 and no image size to multiply.
+        unreadable; a resolution other than 1 and no image size to multiply; a field is for
+        images, and there are none.
     """
     dataset, stopping = config.dataset, config.early_stopping
-    if resolution != 1.0 and not dataset.image_size:
-        raise UserError(
-            f'config.scale makes images {resolution:g} times as large, but '
-            'config.dataset.image_size=0 takes them as they are: set it, or '
-            '--config.scale.gamma=1.'
-        )
-    size = round(dataset.image_size * resolution)
-    if dataset.image_size and not 1 <= size <= MOST_PIXELS:
-        raise UserError(
-            f'config.scale makes images of {size} pixels; they must have 1 to {MOST_PIXELS}.'
-        )
-    policy = Policy(size, dataset.resize, dataset.channels)
-    source = sources.load(dataset.name, dataset.data_dir, policy, console)
+    policy = Policy(_image_size(dataset, resolution), dataset.resize, dataset.channels)
+    forecast = Forecast(dataset.window, dataset.horizon)
+    source = sources.load(dataset.name, dataset.data_dir, policy, console, forecast)
+    if source.holds != 'images':
+        _check_no_image_fields(config, source)
     check_readable(source, dataset.max_unreadable)
     members = splits.split(source, dataset, stopping.fraction if stopping.patience_epochs else 0.0)
     _check_classes(source, members)
-    fits = source.images_NHWC.nbytes <= room_bytes
+    fits = source.inputs.nbytes <= room_bytes
     return Pipeline(
         name=dataset.name,
         source=source,
         members=members,
-        normalization=normalization.fit(
-            source.images_NHWC, members['train'], dataset.normalization
-        ),
+        normalization=normalization.fit(source.inputs, members['train'], dataset.normalization),
+        targets=None
+        if source.class_names
+        else normalization.fit_targets(source.labels, members['train']),
         seed=config.seed,
         batch_size=config.batch_size,
         balanced=config.class_balance == 'balanced_sampling',
@@ -267,8 +286,45 @@ def load(
     )
 
 
+def _image_size(dataset: Any, resolution: float) -> int:
+    """Returns `config.dataset.image_size`, scaled; 0 where images come as they are."""
+    if resolution == 1.0:
+        return dataset.image_size
+    if not dataset.image_size:
+        raise UserError(
+            f'config.scale makes images {resolution:g} times as large, but '
+            'config.dataset.image_size=0 takes them as they are: set it, or '
+            '--config.scale.gamma=1.'
+        )
+    size = round(dataset.image_size * resolution)
+    if not 1 <= size <= MOST_PIXELS:
+        raise UserError(
+            f'config.scale makes images of {size} pixels; they must have 1 to {MOST_PIXELS}.'
+        )
+    return size
+
+
+def _check_no_image_fields(config: Any, source: Source) -> None:
+    """Checks that nothing is asked for that only images can be given.
+
+    Raises:
+      UserError: names the field.
+    """
+    policy = augmentation.describe(augmentation.parse(config.augment))
+    for name, value, usual in (
+        ('augment', policy, 'none'),
+        ('dataset.image_size', config.dataset.image_size, 0),
+        ('dataset.channels', config.dataset.channels, 0),
+    ):
+        if value != usual:
+            raise UserError(
+                f'config.{name}={value} is for images, and {config.dataset.name} holds '
+                f'{source.holds}: set it to {usual}.'
+            )
+
+
 def _check_classes(source: Source, members: dict[str, np.ndarray]) -> None:
-    """Checks that every class that is judged, and every folder, has an image to train on.
+    """Checks that every class that is judged, and every folder, has an example to train on.
 
     Raises:
       UserError: names the class that has none.
@@ -276,12 +332,14 @@ def _check_classes(source: Source, members: dict[str, np.ndarray]) -> None:
     for split, indices in members.items():
         if not len(indices):
             raise UserError(f'The {split} split is empty.')
+    if not source.class_names:
+        return
     trained = set(source.labels[members['train']].tolist())
     asked = range(len(source.class_names)) if source.from_files else source.labels.tolist()
     for label in set(asked) - trained:
         raise UserError(
-            f'The class {source.class_names[label]!r} has no image to train on: add readable '
-            'images, or leave the class out.'
+            f'The class {source.class_names[label]!r} has no {source.holds} to train on: add '
+            'some that can be read, or leave the class out.'
         )
 
 

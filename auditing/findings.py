@@ -94,12 +94,12 @@ def brief(pipeline: Any) -> list[str]:
         used = (part[pairs] >= 0).all(axis=1)
         apart = int((part[pairs[:, 0]] != part[pairs[:, 1]])[used].sum())
         torn = int((source.labels[pairs[:, 0]] != source.labels[pairs[:, 1]]).sum())
-        text = f'{_count(len(pairs), "pair")} of images are equal or nearly so'
+        text = f'{_count(len(pairs), "pair")} of {source.holds} are equal or nearly so'
         text += f', {torn:,} with two labels' if torn else ''
         text += f', {apart:,} in two splits' if apart else ', none in two splits'
         lines.append(text)
     if unused := len(source.labels) - sum(pipeline.sizes.values()):
-        lines.append(f'{_count(unused, "image")} in no split')
+        lines.append(f'{_count(unused, source.holds[:-1])} in no split')
     return lines
 
 
@@ -166,9 +166,12 @@ def _unreadable(source: Source, most: float) -> Iterable[Finding]:
 
 
 def _classes(source: Source) -> Iterable[Finding]:
+    if not source.class_names:
+        return
+    thing = source.holds[:-1]
     counts = np.bincount(source.labels, minlength=len(source.class_names))
     for label in np.flatnonzero(counts < _FEW_IMAGES):
-        text = f'the class {source.class_names[label]!r} has {_count(int(counts[label]), "image")}'
+        text = f'the class {source.class_names[label]!r} has {_count(int(counts[label]), thing)}'
         if counts[label] < _LEAST_IMAGES:
             yield Finding('too_few', OBSTACLE, f'{text}, too few for three splits')
         else:
@@ -178,8 +181,8 @@ def _classes(source: Source) -> Iterable[Finding]:
         yield Finding(
             'imbalance',
             WARNING if counts.max() > 5 * counts.min() else NOTE,
-            f'{large!r} has {counts.max() / counts.min():.1f} times the images of {small!r}: look '
-            'at the balanced accuracy; --config.class_balance offers remedies',
+            f'{large!r} has {counts.max() / counts.min():.1f} times the {source.holds} of '
+            f'{small!r}: look at the balanced accuracy; --config.class_balance offers remedies',
         )
 
 
@@ -224,7 +227,7 @@ def _duplicates(source: Source, near: Pairs) -> Iterable[Finding]:
 
 
 def _odd_images(source: Source) -> Iterable[Finding]:
-    statistics = [_statistics(source.images_NHWC[start : start + 200])
+    statistics = [_statistics(source.inputs[start : start + 200])
                   for start in range(0, len(source.labels), 200)]  # fmt: skip
     low, high, deviation, sharpness = (
         np.concatenate(column) for column in zip(*statistics, strict=True)

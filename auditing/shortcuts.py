@@ -76,7 +76,7 @@ def probe(source: Source, clusters: np.ndarray) -> dict[str, Probe]:
     chosen, labels = (values[counts[labels] >= _FOLDS] for values in (chosen, labels))
     if len(np.unique(labels)) < 2:
         return {}
-    images_NHWC = source.images_NHWC[chosen]
+    images_NHWC = source.inputs[chosen]
     files = {name: values[chosen].astype(float) for name, values in source.files.items()
              if name != 'mode'}  # fmt: skip
     width, height = files['width'], files['height']

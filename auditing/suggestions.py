@@ -23,7 +23,7 @@ def moves(source: Source) -> dict[str, shortcuts.Probe]:
     """
     generator = np.random.default_rng(0)
     chosen = np.sort(generator.permutation(len(source.labels))[: shortcuts.MOST_IMAGES])
-    images_NHWC = source.images_NHWC[chosen]
+    images_NHWC = source.inputs[chosen]
     if len(images_NHWC) < 20 or images_NHWC.shape[1] != images_NHWC.shape[2]:
         return {}
     moved = generator.permutation(len(images_NHWC)) % 2
@@ -52,7 +52,7 @@ def suggest(source: Source, moved: dict[str, shortcuts.Probe]) -> dict[str, Any]
         policy.append('vertical_flip=0.5')
     policy.append('rotation=180' if {'rotation', 'vertical_flip'} <= natural else 'rotation=10')
     policy.append('resized_crop=0.5' if size else 'translation=0.08,fill=black')
-    if source.images_NHWC.shape[-1] == 3:
+    if source.inputs.shape[-1] == 3:
         policy.append('brightness=0.2,contrast=0.2,saturation=0.2')
     lines = []
     for name, probe in moved.items():

@@ -30,7 +30,7 @@ def prepare(policy: str):
     devices = DataParallel(config.parallel, _BATCH)
     generator = np.random.default_rng(0)
     resident = devices.replicate({
-        'image': generator.integers(0, 256, (1000, _SIDE, _SIDE, 3), np.uint8),
+        'input': generator.integers(0, 256, (1000, _SIDE, _SIDE, 3), np.uint8),
         'label': np.arange(1000, dtype=np.int32) % 10,
         'class_share': np.full(10, 0.1),
         'seed': np.uint32(0),

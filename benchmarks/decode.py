@@ -59,7 +59,7 @@ def leadline(folder: pathlib.Path) -> int:
     """Reads all photos through the decode cache: decoded where they are not in it."""
     policy = Policy(_SIZE.value, 'squeeze', 0)
     source = sources.load(f'folder:{folder}', '', policy, Console(quiet=True))
-    return sum(len(source.images_NHWC[i : i + 64].copy()) for i in range(0, len(source.labels), 64))
+    return sum(len(source.inputs[i : i + 64].copy()) for i in range(0, len(source.labels), 64))
 
 
 def keras(folder: pathlib.Path) -> int:

@@ -24,7 +24,8 @@ FIELDS: dict[str, dataclasses.Field] = {
     ),
     # Data.
     'dataset.name': field(
-        'digits', 'Where images come from: digits, folder:PATH, npz:PATH, npy:FOLDER, tfds:NAME.'
+        'digits', 'Where data come from: digits, folder:PATH, npz:PATH, npy:FOLDER, tfds:NAME, '
+        'table:PATH.csv, series:PATH.csv.'
     ),
     'dataset.data_dir': field(
         '', 'Folder of prepared TFDS sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.'
@@ -45,12 +46,18 @@ FIELDS: dict[str, dataclasses.Field] = {
         0.05, 'Share of the images that may be unreadable: they are named and left out.',
         at_least=0.0, below=1.0
     ),
+    'dataset.window': field(
+        24, 'Rows of a series in each window, from which a value is predicted.', at_least=1
+    ),
+    'dataset.horizon': field(
+        1, 'Rows of a series from the last of a window to the value that is predicted.', at_least=1
+    ),
     'dataset.storage': field(
-        'auto', 'Where images are during training: on the device where they fit, or streamed '
+        'auto', 'Where inputs are during training: on the device where they fit, or streamed '
         'from the decode cache.', choices=('auto', 'device', 'stream')
     ),
     'dataset.normalization': field(
-        'zscore', 'Mean 0 and deviation 1 by channel (zscore), by channel of each pixel '
+        'zscore', 'Mean 0 and deviation 1 by channel or column (zscore), by channel of each pixel '
         '(pixel_zscore) or in each image (image); mean 0 (mean); 0 to 1 (min_max) or -1 to 1 '
         '(min_max_signed); by the colours of ImageNet (imagenet), for published weights. Other '
         'statistics are those of the training split.', choices=KINDS
@@ -253,6 +260,12 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f'config.{name} is missing; its default is {f.default!r}.')
         if text := problem(values[name], f):
             raise UserError(f'config.{name} {text}; it is {values[name]!r}.')
+    for name, scaled in (('width', 'width'), ('depth', 'stage_sizes')):
+        if config.scale[name] != 1.0 and scaled not in config.model:
+            raise UserError(
+                f'config.scale.{name} multiplies config.model.{scaled}, which the family {family} '
+                'does not have: set it to 1.'
+            )
     _check_dataset(config.dataset)
     augmentation.parse(config.augment)
 

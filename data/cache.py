@@ -133,7 +133,7 @@ def _read(place: pathlib.Path, listing: Listing) -> Source | None:
         os.utime(place / 'meta.json')  # Still in use.
     return Source(
         class_names=listing.class_names,
-        images_NHWC=pixels,
+        inputs=pixels,
         labels=table['label'],
         hashes=table['hash'],
         official=official_splits(table['split']),

@@ -77,7 +77,7 @@ def find_once(source: Source) -> Pairs:
         with contextlib.suppress(*cache.DAMAGE), np.load(kept) as file:
             first, second, turned, correlation = (file[name] for name in Pairs._fields[:4])
             return Pairs(first, second, turned, correlation, float(file['threshold']))
-    pairs = find(source.images_NHWC)
+    pairs = find(source.inputs)
     if kept:
         with contextlib.suppress(OSError):  # It only saves time.
             temporary = kept.with_name(f'{uuid.uuid4().hex[:8]}.tmp.npz')

@@ -13,19 +13,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from data import cache
-from data.listing import Example, Listing, content_hash
+from data.listing import SPLIT_NAMES, Example, Listing, content_hash
 from errors import UnusableDataError, UserError, did_you_mean
 
 IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.dib', '.gif', '.tif', '.tiff',
     '.avif', '.heic', '.heif',
 )  # fmt: skip
-# A first-level folder of such a name holds a split and is no class.
-_SPLIT_NAMES = {
-    **dict.fromkeys(('train', 'training'), 'train'),
-    **dict.fromkeys(('val', 'valid', 'validation', 'dev'), 'validation'),
-    **dict.fromkeys(('test', 'testing'), 'test'),
-}
 _CLUTTER = ('thumbs.db', 'desktop.ini', '__macosx')
 # A file changed so shortly before it was read may change again within the same clock tick.
 _SETTLED_NS = 2 * 10**9
@@ -65,7 +59,8 @@ def _class_folders(root: pathlib.Path) -> Listing:
     found: list[tuple[str, str, str, pathlib.Path]] = []  # Split, class, name, path.
     for split, top in places:
         for folder in _subfolders(top):
-            if top == root and folder.name.lower() in _SPLIT_NAMES:
+            # A first-level folder of such a name holds a split and is no class.
+            if top == root and folder.name.lower() in SPLIT_NAMES:
                 continue
             for path in _images(folder, ignored):
                 found.append((split, folder.name, path.relative_to(root).as_posix(), path))
@@ -85,8 +80,8 @@ def _class_folders(root: pathlib.Path) -> Listing:
 
 def _places(root: pathlib.Path) -> tuple[list[tuple[str, pathlib.Path]], list[str]]:
     """Returns the folders that hold class folders, each with its split, and what to say."""
-    splits = [(_SPLIT_NAMES[p.name.lower()], p) for p in _subfolders(root)
-              if p.name.lower() in _SPLIT_NAMES]  # fmt: skip
+    splits = [(SPLIT_NAMES[p.name.lower()], p) for p in _subfolders(root)
+              if p.name.lower() in SPLIT_NAMES]  # fmt: skip
     places, notes = [], []
     for split, path in splits:
         if any(next(_images(folder, None), None) for folder in _subfolders(path)):
@@ -97,7 +92,7 @@ def _places(root: pathlib.Path) -> tuple[list[tuple[str, pathlib.Path]], list[st
     if not any(split == 'train' for split, _ in places):
         places.append(('train', root))
     else:
-        others = [p.name for p in _subfolders(root) if p.name.lower() not in _SPLIT_NAMES]
+        others = [p.name for p in _subfolders(root) if p.name.lower() not in SPLIT_NAMES]
         if others:
             notes.append(f'{", ".join(others[:5])} beside train/ is left out')
     return sorted(places), notes
@@ -187,7 +182,7 @@ def _manifest(path: pathlib.Path) -> Listing:
             if first[row['path']] != row['label']:
                 fault += f', as {row["label"]} after {first[row["path"]]}'
         first.setdefault(row['path'], row['label'])
-        split = _SPLIT_NAMES.get(row['split'].lower() or 'train')
+        split = SPLIT_NAMES.get(row['split'].lower() or 'train')
         if not split:
             raise UserError(
                 f'{path}, line {line}: the split is {row["split"]!r}; it must be train, '

@@ -10,6 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 SPLITS = ('train', 'validation', 'test')
+# How a split may be called, by a folder or in a table.
+SPLIT_NAMES = {
+    **dict.fromkeys(('train', 'training'), 'train'),
+    **dict.fromkeys(('val', 'valid', 'validation', 'dev'), 'validation'),
+    **dict.fromkeys(('test', 'testing'), 'test'),
+}
 
 
 class Example(NamedTuple):
@@ -65,24 +71,28 @@ class Source:
     """A data set, decoded.
 
     Attributes:
-      class_names: name of each label.
-      images_NHWC: uint8 [N, H, W, C], of all splits; in memory or mapped from a file.
-      labels: int32 [N].
-      hashes: content hash of each image, [N] strings of 16 hexadecimal digits.
+      class_names: name of each label; empty where the labels are numbers (regression).
+      inputs: of all splits, in memory or mapped from a file: images, uint8 [N, H, W, C]; rows of
+        a table, float32 [N, F]; or windows of a series, float32 [N, T, F], in time order.
+      labels: int32 [N]; float32 [N] where they are numbers.
+      hashes: content hash of each input, [N] strings of 16 hexadecimal digits.
       official: the set's own splits (train, validation, test) as index arrays; empty where it
         has none.
       groups: [N] strings, '' for none.
-      names: of each image, for people.
+      names: of each example, for people.
       files: of each image as it was stored: width, height (upright), bytes, int64 [N] each, and
-        mode (Pillow's name of the colour mode), [N] strings.
+        mode (Pillow's name of the colour mode), [N] strings; empty for rows and windows.
       skipped: (name, label, reason) of each image that cannot be read.
       notes: what the user should know of how the source was read.
       from_files: whether the names are paths of image files.
       cache: folder of the decode cache; None where nothing was cached.
+      span: rows of a series from the first of a window to its target; 0 for what is no series.
+      last_values: of a series, the target's column in the last row of each window, float32 [N]:
+        the forecast that a net must beat.
     """
 
     class_names: list[str]
-    images_NHWC: np.ndarray
+    inputs: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
     official: dict[str, np.ndarray]
@@ -93,6 +103,13 @@ class Source:
     notes: tuple[str, ...] = ()
     from_files: bool = False
     cache: pathlib.Path | None = None
+    span: int = 0
+    last_values: np.ndarray | None = None
+
+    @property
+    def holds(self) -> str:
+        """What the examples are: images, rows (of a table) or windows (of a series)."""
+        return {4: 'images', 2: 'rows', 3: 'windows'}[self.inputs.ndim]
 
 
 def content_hash(content: bytes | np.ndarray) -> str:

@@ -1,7 +1,7 @@
-"""Where images come from: one table from the prefix of `config.dataset.name` to a source.
+"""Where data come from: one table from the prefix of `config.dataset.name` to a source.
 
-To add a source: write a function from what follows the colon to a `Listing`, and add one line to
-`SOURCES`.
+To add a source of images: write a function from what follows the colon to a `Listing`, and add one
+line to `SOURCES`. Tables and series, which need no decoding, stand in `data/tabular.py`.
 """
 
 import os
@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from console import Console
-from data import arrays, cache, folder, tfds
+from data import arrays, cache, folder, tabular, tfds
 from data.decode import Policy
 from data.listing import Listing, Source, content_hash, official_splits
+from data.tabular import Forecast
 from errors import UserError, did_you_mean
 
 SOURCES: dict[str, Callable[..., Listing]] = {
@@ -23,31 +24,44 @@ SOURCES: dict[str, Callable[..., Listing]] = {
     'npy': lambda rest, data_dir: arrays.load_npy(rest),
     'tfds': tfds.load,
 }
+_NEXT_ROW = Forecast(window=1, horizon=1)
 
 
-def load(name: str, data_dir: str, policy: Policy, console: Console) -> Source:
+def load(
+    name: str,
+    data_dir: str,
+    policy: Policy,
+    console: Console,
+    forecast: Forecast = _NEXT_ROW,
+) -> Source:
     """Loads the data set `name`, decoding it where that was not done before.
 
     Args:
-      name: `digits`, `folder:PATH`, `npz:PATH`, `npy:FOLDER`, or `tfds:NAME`, for which NAME is
-        short.
+      name: `digits`, `folder:PATH`, `npz:PATH`, `npy:FOLDER`, `table:PATH`, `series:PATH`, or
+        `tfds:NAME`, for which NAME is short.
       data_dir: `config.dataset.data_dir`.
       policy: size and channels of the images; channels 0 means 1 where all images are grey.
       console: shows the progress of decoding.
+      forecast: what is predicted of a series.
 
     Raises:
-      UserError: unknown, absent, or no image classification.
+      UserError: unknown, absent, or not what the source reads.
     """
     kind, _, rest = name.partition(':')
     path = pathlib.Path(name.removeprefix('tfds:'))
     if kind in (name, 'tfds') and os.sep in name and path.exists():
-        raise UserError(f'{path} is a path: write folder:{path}, or npz: or npy: before it.')
+        raise UserError(
+            f'{path} is a path: write folder:{path}, or npz:, npy:, table: or series: before it.'
+        )
+    if kind in tabular.SOURCES:
+        return tabular.SOURCES[kind](rest, forecast)
     if kind not in SOURCES and not rest:
         kind, rest = 'tfds', name
     if kind not in SOURCES:
+        known = [*SOURCES, *tabular.SOURCES]
         raise UserError(
             f'Unknown source {kind!r} in config.dataset.name={name!r}; known: '
-            f'{", ".join(SOURCES)}.{did_you_mean(kind, SOURCES)}'
+            f'{", ".join(known)}.{did_you_mean(kind, known)}'
         )
     listing = SOURCES[kind](rest, data_dir)
     return _as_they_are(listing, policy) or cache.load(listing, policy, console)
@@ -67,7 +81,7 @@ def _as_they_are(listing: Listing, policy: Policy) -> Source | None:
     count = len(examples)
     return Source(
         class_names=listing.class_names,
-        images_NHWC=images,
+        inputs=images,
         labels=np.asarray([e.label for e in examples], np.int32),
         hashes=np.asarray([content_hash(image) for image in images]),
         official=official_splits(np.asarray([e.split for e in examples])),

@@ -23,7 +23,8 @@ def split(source: Source, dataset: Any, stopping_fraction: float = 0.0) -> dict[
     whole groups: the test split first, by `split_seed` alone, then the subset, then the validation
     split (or one fold of several) by `split_seed` and `repeat`. So replicates share the test
     split. `stopping` is a share of the training part, for early stopping alone. Every index array
-    is sorted.
+    is sorted. Numbers to predict are drawn without regard to their size. The rows of a series are
+    cut in time order: train, stopping, validation, test.
 
     Args:
       source: the data set.
@@ -33,6 +34,8 @@ def split(source: Source, dataset: Any, stopping_fraction: float = 0.0) -> dict[
     Raises:
       UserError: a class has too few images to be in every part, or the splits file does not fit.
     """
+    if source.span:
+        return _in_time_order(source, dataset, stopping_fraction)
     groups = group(source, dataset.group_by)
 
     def cut(members: np.ndarray, shares: Sequence[float], *stream: Any) -> list[np.ndarray]:
@@ -54,7 +57,7 @@ def _draw(source: Source, dataset: Any, cut: Callable[..., Any]) -> dict[str, np
     """Returns train, validation and test: the set's own, and what it lacks drawn by `cut`."""
     parts = dict(source.official) or {'train': np.arange(len(source.labels))}
     if 'train' not in parts:
-        raise UserError(f'There are no images to train on, only {" and ".join(parts)}.')
+        raise UserError(f'There is nothing to train on, only {" and ".join(parts)}.')
     validation, test = dataset.validation_fraction, dataset.test_fraction
     if 'test' not in parts:
         parts['train'], parts['test'] = cut(
@@ -89,6 +92,51 @@ def _draw(source: Source, dataset: Any, cut: Callable[..., Any]) -> dict[str, np
     return parts
 
 
+# Fields of `config.dataset` that draw splits, and what they are where they ask for nothing.
+_DRAWING = {
+    'split_seed': (0,), 'folds': (0,), 'repeat': (0,), 'subset': (1.0,),
+    'group_by': ('auto', 'none'), 'splits_file': ('',),
+}  # fmt: skip
+
+
+def _in_time_order(source: Source, dataset: Any, stopping_fraction: float) -> dict[str, np.ndarray]:
+    """Returns the windows of a series by split.
+
+    The rows are cut into stretches, the earliest for training, the latest for the test; a window
+    belongs to the stretch that holds all its rows and its target. So no row is in two splits:
+    `span - 1` windows that reach over a cut belong to none.
+
+    Raises:
+      UserError: a stretch is shorter than a window and its target, or a field asks for drawing.
+    """
+    for name, usual in _DRAWING.items():
+        if dataset[name] not in usual:
+            raise UserError(
+                f'config.dataset.{name}={dataset[name]} is not for a series, whose splits follow '
+                'time: leave it out.'
+            )
+    rows = len(source.labels) + source.span - 1
+    test, validation = (
+        round(rows * share) for share in (dataset.test_fraction, dataset.validation_fraction)
+    )
+    stopping = round((rows - test - validation) * stopping_fraction)
+    lengths = {'train': rows - test - validation - stopping, 'stopping': stopping,
+               'validation': validation, 'test': test}  # fmt: skip
+    if not stopping_fraction:
+        del lengths['stopping']
+    parts, start = {}, 0
+    for name, length in lengths.items():
+        if length < source.span:
+            raise UserError(
+                f'The {name} split gets {max(0, length)} of the {rows:,} rows, fewer than the '
+                f'{source.span} of one window and its target: change config.dataset.window, '
+                'horizon, test_fraction or validation_fraction.'
+            )
+        parts[name] = np.arange(start, start + length - source.span + 1)
+        start += length
+    return {name: parts[name] for name in SPLITS if name in parts}
+
+
 def group(source: Source, by: str) -> np.ndarray:
     """Returns the number of each image's group, int64 [N]: groups stay on one side of a split.
 
@@ -105,6 +153,8 @@ def group(source: Source, by: str) -> np.ndarray:
     count, has_column = len(source.labels), bool((source.groups != '').any())
     from_files = source.from_files
     keys: list[np.ndarray] = []
+    if by == 'near_duplicates' and source.holds != 'images':
+        raise UserError('config.dataset.group_by=near_duplicates is for images.')
     if by == 'near_duplicates' or (by == 'auto' and from_files):
         pairs = duplicates.find_once(source)
         keys += [
@@ -134,12 +184,12 @@ def deal(
     to the part that lacks most of their class; the others fill up the shares exactly.
 
     Args:
-      labels: of all examples.
+      labels: of all examples; not looked at where there are no classes.
       groups: of all examples.
       members: indices to deal.
       shares: of each part; they add up to 1.
       seed: of the drawing.
-      class_names: for messages.
+      class_names: for messages; empty where labels are numbers.
 
     Returns:
       Sorted index arrays, one for each share.
@@ -147,6 +197,8 @@ def deal(
     Raises:
       UserError: a class has too few images or groups for every part to get one.
     """
+    if not class_names:
+        labels = np.zeros(len(labels), int)
     # One draw for each example of the set, so that a changed group moves little else.
     priority = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))
     members = members[np.argsort(priority[members])]
@@ -154,9 +206,9 @@ def deal(
     together = _by_group(members, group_of, sizes)
     label_of_group = [int(np.bincount(labels[indices]).argmax()) for indices in together]
     single = sizes[group_of] == 1
-    owners = np.asarray(label_of_group, int)
-    rests = [members[single & (labels[members] == label)] for label in range(len(class_names))]
-    mine = [[together[i] for i in np.flatnonzero(owners == c)] for c in range(len(class_names))]
+    owners, classes = np.asarray(label_of_group, int), range(len(class_names) or 1)
+    rests = [members[single & (labels[members] == label)] for label in classes]
+    mine = [[together[i] for i in np.flatnonzero(owners == c)] for c in classes]
     counts = [sum(map(len, m)) + len(rest) for m, rest in zip(mine, rests, strict=True)]
     parts: list[list[np.ndarray]] = [[] for _ in shares]
     for several, rest, lacking in zip(mine, rests, _quotas(counts, shares), strict=True):
@@ -176,10 +228,11 @@ def deal(
             count = int((labels == label).sum())
             apart = len(np.unique(groups[labels == label]))
             inside = f' in {apart} groups' if apart < count else ''
+            what = f'class {class_names[label]!r}' if class_names else 'data set'
             raise UserError(
-                f'The class {class_names[label]!r} has {count} images{inside}, too few for every '
-                'split to get one: add images, leave the class out, or change '
-                'config.dataset.test_fraction, validation_fraction, folds or subset.'
+                f'The {what} has {count} examples{inside}, too few for every split to get one: add '
+                'some, leave the class out, or change config.dataset.test_fraction, '
+                'validation_fraction, folds or subset.'
             )
     return dealt
 
@@ -280,8 +333,8 @@ def _from_file(source: Source, path: str) -> dict[str, np.ndarray]:
     if lost := sum(map(len, places.values())):
         total = sum(map(len, wanted.values()))
         raise UserError(
-            f'{lost:,} of the {total:,} images of {path} are not in the data set: it was changed, '
-            'or the file belongs to another one.'
+            f'{lost:,} of the {total:,} {source.holds} of {path} are not in the data set: it was '
+            'changed, or the file belongs to another one.'
         )
     return {name: np.asarray(indices, np.int64) for name, indices in parts.items()}
 

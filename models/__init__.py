@@ -1,7 +1,7 @@
 """The table of model families, and `build`, which makes a net from its config.
 
 To add a family: write one file with a Linen module whose options are declared with
-`models.fields.field`, and add one line to `FAMILIES`.
+`models.fields.field` and whose `takes` says what it takes, and add one line to `FAMILIES`.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.convnext import ConvNeXt
-from models.layers import HeadOptions
+from models.dense import Dense
+from models.layers import ConvNet
 from models.mobile import Mobile
 from models.plain import Plain
+from models.recurrent import Recurrent
 from models.residual import Residual
 from models.scaling import scale
 from models.xception import Xception
 
-FAMILIES: dict[str, type[nn.Module]] = {
+FAMILIES: dict[str, Any] = {
     'plain': Plain,
     'residual': Residual,
     'mobile': Mobile,
     'xception': Xception,
     'convnext': ConvNeXt,
+    'dense': Dense,
+    'recurrent': Recurrent,
 }
 
 
@@ -39,7 +43,7 @@ def build(
 
     Args:
       model: `config.model`.
-      num_classes: number of classes.
+      num_classes: number of classes; 1 for a number (regression).
       dtype: type of the computation; parameters are float32, or float64 where dtype is.
       width: multiplier of the filters.
       depth: multiplier of the stage sizes.
@@ -52,11 +56,14 @@ def build(
     """
     fields = scale(model, width, depth)
     family = FAMILIES[fields.pop('family')]
-    fields['head'] = HeadOptions(**fields['head'])
+    fields['head'] = type(family.head)(**fields['head'])
+    if frozen:
+        if not issubclass(family, ConvNet):
+            raise ValueError(f'the family {model["family"]} has no parts to freeze')
+        fields['frozen'] = frozen
     return family(
         num_classes=num_classes,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.dtype('float64' if dtype == 'float64' else 'float32'),
-        frozen=frozen,
         **fields,
     )

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -137,18 +137,24 @@ class SqueezeExcite(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadOptions:
-    """The fields of `config.model.head`."""
+class OutputOptions:
+    """The fields of `config.model.head` of every family."""
+
+    outputs: str = field(
+        'softmax', 'A logit for each class, or, for two classes, one with a sigmoid.',
+        choices=('softmax', 'sigmoid')
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadOptions(OutputOptions):
+    """The fields of `config.model.head` of convolutional nets."""
 
     pooling: str = field('global_average', 'What precedes the logits.', choices=HEADS)
     dense_units: tuple[int, ...] = field(
         (), 'Units of dense layers before the logits, such as (128,).', at_least=1, longest=8
     )
     dropout: float = field(0.0, 'Share of units dropped in the head.', at_least=0.0, below=1.0)
-    outputs: str = field(
-        'softmax', 'A logit for each class, or, for two classes, one with a sigmoid.',
-        choices=('softmax', 'sigmoid')
-    )  # fmt: skip
 
 
 class Head(nn.Module):
@@ -206,12 +212,13 @@ class Parts(NamedTuple):
 class ConvNet(nn.Module):
     """What every family of image classifiers shares: fields, and the head.
 
-    `dtype` is the type of the computation, `param_dtype` of the parameters and the logits.
-    Parts of the net (its topmost modules, such as `stem` or `stage1`; `body` is all but the head)
-    that are `frozen` behave as in evaluation: their batch norms use and keep the statistics they
-    have.
+    `dtype` is the type of the computation, `param_dtype` of the parameters and the logits; `takes`
+    is what an input may be, as `data.listing.Source.holds` says it. Parts of the net (its topmost
+    modules, such as `stem` or `stage1`; `body` is all but the head) that are `frozen` behave as in
+    evaluation: their batch norms use and keep the statistics they have.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ('images',)
     num_classes: int
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import layers
+from models import layers, recurrent
 
 _NORMS = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_RECURRENT = (recurrent.RecurrentLayer,)
 
 
 @dataclasses.dataclass
@@ -21,9 +22,9 @@ class Layer:
       output_shape: of one example, without the batch axis.
       parameters: weights of the layer, those of the norm behind it included.
       flops: floating-point operations of one example's forward pass; a multiply-add counts as
-        two, and only convolutions and dense layers count.
+        two, and only convolutions, dense and recurrent layers count.
       receptive_field: height and width in input pixels that one output sees; None for dense
-        layers (everything) and for layers beside the longest path (shortcuts).
+        and recurrent layers (everything) and for layers beside the longest path (shortcuts).
     """
 
     name: str
@@ -43,7 +44,7 @@ def summarize(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
 
     def record(next_method, args, kwargs, context):
         output = next_method(*args, **kwargs)
-        leaf = isinstance(context.module, (nn.Conv, nn.Dense, layers.Pool, *_NORMS))
+        leaf = isinstance(context.module, (nn.Conv, nn.Dense, layers.Pool, *_RECURRENT, *_NORMS))
         if leaf and context.method_name == '__call__':
             calls.append((context.module, args[0].shape, output.shape))
         return output
@@ -71,7 +72,7 @@ def summarize(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
                 output_shape[1:],
                 parameters,
                 _flops(module, input_shape, output_shape),
-                field if on_path and not isinstance(module, nn.Dense) else None,
+                field if on_path and not isinstance(module, (nn.Dense, *_RECURRENT)) else None,
             )
         )
     return rows
@@ -116,4 +117,6 @@ def _flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[
         return 2 * math.prod(output_shape) * fan_in
     if isinstance(module, nn.Dense):
         return 2 * math.prod(output_shape) * input_shape[-1]
+    if isinstance(module, recurrent.RecurrentLayer):
+        return module.flops(input_shape)
     return 0

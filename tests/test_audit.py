@@ -246,7 +246,7 @@ def test_class_balanced_samples_of_fashion_mnist_raise_no_alarm():
             [generator.permutation(np.flatnonzero(whole.labels == k))[:40] for k in range(10)]
         )
         sample = dataclasses.replace(
-            whole, images_NHWC=whole.images_NHWC[chosen], labels=whole.labels[chosen],
+            whole, inputs=whole.inputs[chosen], labels=whole.labels[chosen],
             hashes=whole.hashes[chosen], names=[whole.names[i] for i in chosen], official={},
             files={name: values[chosen] for name, values in whole.files.items()}, cache=None,
         )  # fmt: skip

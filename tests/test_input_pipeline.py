@@ -57,9 +57,9 @@ def test_the_shares_of_two_processes_partition_each_batch(digits):
         for name, expected in whole.train_batch(step).items():
             np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), expected)
         # No room on the device: the halves hold images, and only their own.
-        images = np.concatenate([part['image'] for part in parts])
+        images = np.concatenate([part['input'] for part in parts])
         index = whole.train_batch(step)['index']
-        np.testing.assert_array_equal(images, digits.source.images_NHWC[index])
+        np.testing.assert_array_equal(images, digits.source.inputs[index])
     evaluated = [
         np.concatenate([half[0]['index'] for half in step])
         for step in zip(*(half.eval_batches('test') for half in halves), strict=True)
@@ -133,7 +133,7 @@ def expected_normalisation(images, train, kind):
 
 @pytest.mark.parametrize('kind', normalization.KINDS)
 def test_normalisation_uses_training_images_alone(digits, kind):
-    images, members = digits.source.images_NHWC, digits.members['train']
+    images, members = digits.source.inputs, digits.members['train']
     fitted = normalization.fit(images, members, kind)
     got = normalization.normalize(np.float32(images[:50]), *fitted, kind)
     expected = expected_normalisation(images[:50], images[members], kind)
@@ -211,7 +211,7 @@ def test_npz_in_the_manner_of_keras_and_medmnist(tmp_path):
              y_test=labels[:6])  # fmt: skip
     keras = source(f'npz:{tmp_path}/keras.npz')
     assert {k: len(v) for k, v in keras.official.items()} == {'train': 40, 'test': 6}
-    np.testing.assert_array_equal(keras.images_NHWC[:40, ..., 0], images)
+    np.testing.assert_array_equal(keras.inputs[:40, ..., 0], images)
     splits = ('train', 'val', 'test')
     med = {f'{split}_images': images for split in splits}
     med |= {f'{split}_labels': labels[:, None] for split in splits}
@@ -271,7 +271,7 @@ def test_files_of_something_else_are_named(tmp_path):
 @needs_shared
 def test_tfds_array_record_reads_without_tensorflow():
     fashion = source('tfds:fashion_mnist', data_dir=SHARED)
-    assert fashion.images_NHWC.shape == (70_000, 28, 28, 1)
+    assert fashion.inputs.shape == (70_000, 28, 28, 1)
     assert fashion.class_names[9] == 'Ankle boot'
     assert {k: len(v) for k, v in fashion.official.items()} == {'train': 60_000, 'test': 10_000}
     assert (np.bincount(fashion.labels[fashion.official['test']]) == 1000).all()
@@ -290,7 +290,7 @@ def test_tfds_array_record_reads_without_tensorflow():
 def test_tfds_tfrecord_reads_too_and_resizes(monkeypatch):
     monkeypatch.setenv('TFDS_DATA_DIR', str(SHARED))
     mnist = source('tfds:mnist', size=14)
-    assert mnist.images_NHWC.shape == (70_000, 14, 14, 1)
+    assert mnist.inputs.shape == (70_000, 14, 14, 1)
     assert mnist.labels[mnist.official['test']][:5].tolist() == [2, 0, 4, 8, 7]
 
 

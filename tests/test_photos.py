@@ -284,7 +284,7 @@ def test_a_folder_called_test_beside_class_folders_is_a_split(tmp_path):
         (lambda f: f.mkdir(), 'holds no images in class folders'),
         (lambda f: photos(f, ('ants',)), "one class folder with images, 'ants'"),
         (lambda f: photos(f / 'inner'), r'It holds 2 folders: did you mean folder:.*inner'),
-        (lambda f: photos(f, count=2), "'ants' has 2 images, too few for every split"),
+        (lambda f: photos(f, count=2), "'ants' has 2 examples, too few for every split"),
         (lambda f: (f.mkdir(), Image.fromarray(PHOTO).save(f / 'a.png')), 'such as a.png outside'),
         (lambda f: (photos(f / 'train'), photos(f / 'test', ('wasps',))), "'wasps' of .* no image"),
         (lambda f: (photos(f), [p.write_text('x') for p in f.rglob('*.png')]), 'None of the 24'),
@@ -382,8 +382,8 @@ def test_photos_are_decoded_once_until_they_or_the_policy_change(tmp_path, own_c
     assert len(calls) == 24
     second = source(f'folder:{folder}', channels=3)
     assert len(calls) == 24
-    np.testing.assert_array_equal(first.images_NHWC, second.images_NHWC)
-    assert isinstance(second.images_NHWC, np.memmap)
+    np.testing.assert_array_equal(first.inputs, second.inputs)
+    assert isinstance(second.inputs, np.memmap)
     source(f'folder:{folder}', size=8, channels=3)
     assert len(calls) == 48
     Image.fromarray(PHOTO).save(folder / 'ants' / '00.png')
@@ -398,16 +398,16 @@ def test_a_grey_set_has_one_channel_and_a_colour_photo_makes_it_three(tmp_path):
         (folder / name).mkdir(parents=True)
         for i in range(4):
             Image.fromarray(np.roll(GREY, i, axis=0)).save(folder / name / f'{i}.png')
-    assert source(f'folder:{folder}').images_NHWC.shape == (8, 16, 16, 1)
+    assert source(f'folder:{folder}').inputs.shape == (8, 16, 16, 1)
     Image.fromarray(PHOTO).save(folder / 'b' / 'z.png')
-    assert source(f'folder:{folder}').images_NHWC.shape == (9, 16, 16, 3)
-    assert source(f'folder:{folder}', channels=1).images_NHWC.shape == (9, 16, 16, 1)
+    assert source(f'folder:{folder}').inputs.shape == (9, 16, 16, 3)
+    assert source(f'folder:{folder}', channels=1).inputs.shape == (9, 16, 16, 1)
 
 
 @pytest.mark.parametrize('damage', ['cut', 'overwrite', 'meta', 'columns', 'half columns'])
 def test_a_damaged_cache_is_built_anew(tmp_path, own_cache, damage):
     folder = photos(tmp_path / 'set')
-    expected = np.array(source(f'folder:{folder}').images_NHWC)
+    expected = np.array(source(f'folder:{folder}').inputs)
     (entry,) = entries(own_cache)
     images = entry / 'images.bin'
     if damage == 'cut':
@@ -422,7 +422,7 @@ def test_a_damaged_cache_is_built_anew(tmp_path, own_cache, damage):
         os.truncate(entry / 'columns.npz', (entry / 'columns.npz').stat().st_size // 2)
     else:
         (entry / f'{damage}.{"json" if damage == "meta" else "npz"}').write_bytes(b'{"shape": [')
-    np.testing.assert_array_equal(source(f'folder:{folder}').images_NHWC, expected)
+    np.testing.assert_array_equal(source(f'folder:{folder}').inputs, expected)
 
 
 def test_a_full_disk_while_caching_leaves_nothing_half_built(tmp_path, own_cache, monkeypatch):
@@ -448,7 +448,7 @@ def test_killed_builds_and_two_builders_at_once(tmp_path, own_cache):
         'import sys; from console import Console; from data import sources; '
         'from data.decode import Policy; '
         's = sources.load(sys.argv[1], "", Policy(64, "crop", 0), Console(True)); '
-        'print(s.images_NHWC.sum(dtype="int64"), s.images_NHWC.shape)'
+        'print(s.inputs.sum(dtype="int64"), s.inputs.shape)'
     )
 
     def start():
@@ -499,7 +499,7 @@ def test_a_class_without_a_readable_image_is_named(tmp_path):
     folder = photos(tmp_path / 'set', count=40)
     (folder / 'wasps').mkdir()
     (folder / 'wasps' / 'empty.png').write_bytes(b'')
-    with pytest.raises(UserError, match="'wasps' has no image to train on"):
+    with pytest.raises(UserError, match="'wasps' has no images to train on"):
         load(default.get_config(f'folder:{folder}'))
 
 

@@ -20,7 +20,7 @@ def prepare(config):
     """Returns the recipe, the first state, resident data and the batch of step 0."""
     pipeline = load(config)
     parts = recipe.build(config, 10, total_steps=16, steps_per_epoch=8.0)
-    state = step.init_state(parts, pipeline.image_shape, config.seed, pipeline.normalization)
+    state = step.init_state(parts, pipeline.input_shape, config.seed, pipeline.normalization)
     batches = {name: value[None] for name, value in pipeline.train_batch(0).items()}
     return parts, state, pipeline.resident(), batches
 
@@ -96,7 +96,7 @@ def test_label_smoothing_is_the_textbook_loss(tiny_config):
     parts, state, resident, batches = prepare(tiny_config(label_smoothing=0.2))
     smooth = one_step(tiny_config(label_smoothing=0.2))[2]['loss']
     batch = {name: value[0] for name, value in batches.items()}
-    images = step.training_images(
+    images = step.training_inputs(
         parts, state.normalization, resident, batch, jnp.zeros((), jnp.int32)
     )
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
@@ -118,7 +118,8 @@ def test_class_balance_is_the_textbook_loss(tiny_config, kind, smoothing):
     logits, labels = generator.normal(size=(64, 3)), generator.choice(3, 64, p=[0.7, 0.2, 0.1])
     share = np.array([0.7, 0.2, 0.1])
     targets = np.eye(3)[labels]
-    got = step._loss(parts, jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(share))
+    resident = {'class_share': jnp.asarray(share)}
+    got = parts.task.loss(jnp.asarray(logits), jnp.asarray(targets), resident)
     adjusted = logits + (np.log(share) if kind == 'logit_adjustment' else 0)
     log_p = adjusted - np.log(np.exp(adjusted).sum(1, keepdims=True))
     each = -((1 - smoothing) * log_p[np.arange(64), labels] + smoothing * log_p.mean(1))

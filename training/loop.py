@@ -22,7 +22,7 @@ from console import Console
 from data import augmentation, splits
 from errors import UserError
 from models import scaling, summary
-from training import metrics, pictures, recipe, results
+from training import pictures, recipe, results
 from training import step as training_step
 from training.checkpoint import UNRATED, Checkpoints
 from training.data_parallel import DataParallel
@@ -35,7 +35,7 @@ from training.writers import TensorBoard
 # large device, since signals wait for it.
 _STEPS_PER_DISPATCH = 50
 _FLOPS_PER_DISPATCH = 3e13
-_BYTES_PER_DISPATCH = 2**28  # Of images that stream.
+_BYTES_PER_DISPATCH = 2**28  # Of inputs that stream.
 
 
 def train_and_evaluate(
@@ -96,8 +96,8 @@ class Progress:
       steps: how many those are.
       evaluated_step: step of the last evaluation; 0 before.
       best_step: step of the best evaluation so far; of two equal ones the later; 0 before.
-      best_score: validation accuracy there, or minus the loss on the images set aside for early
-        stopping.
+      best_score: `Task.score` of the validation split there, or minus the loss on the examples set
+        aside for early stopping.
       seconds: spent by all sessions up to the checkpoint, by part.
     """
 
@@ -127,6 +127,7 @@ class _Run:
             config, devices.room_bytes(), console, scaling.multipliers(config.scale).resolution
         )
         self.reader = input_pipeline.ReadAhead(self.pipeline)
+        recipe.check_family(config, self.pipeline.source.holds)
         console.data(self.pipeline, findings.brief(self.pipeline))
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
@@ -136,7 +137,7 @@ class _Run:
         )
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
-        self.layers = summary.summarize(self.recipe.model, self.pipeline.image_shape)
+        self.layers = summary.summarize(self.recipe.model, self.pipeline.input_shape)
         self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers, self.pipeline)
         console.model(summary.grouped(self.layers, at_most=24))
 
@@ -190,16 +191,17 @@ class _Run:
         before = self.folder.read_json('splits.json')
         if before and any(before.get(name) != described[name] for name in self.pipeline.members):
             raise UserError(
-                f'The images of {dataset.name} have changed since the run in {self.folder.path} '
-                'began, so its splits would change: choose another --workdir.'
+                f'The {self.pipeline.source.holds} of {dataset.name} have changed since the run in '
+                f'{self.folder.path} began, so its splits would change: choose another --workdir.'
             )
         self.folder.write_json('splits.json', facts | described)
 
     def _prepare_state(self) -> None:
         init = jax.jit(
-            functools.partial(training_step.init_state, self.recipe, self.pipeline.image_shape)
+            functools.partial(training_step.init_state, self.recipe, self.pipeline.input_shape)
         )
-        arguments = np.uint32(self.config.seed), self.pipeline.normalization
+        pipeline = self.pipeline
+        arguments = np.uint32(self.config.seed), pipeline.normalization, pipeline.targets
         # Random numbers in many shapes compile slowly and run once: level 0 compiles several
         # times faster on CPU.
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
@@ -223,11 +225,12 @@ class _Run:
             mebibytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
             used = f'; a step takes {mebibytes:,.0f} MiB of memory'
         config, weights = self.config, 'ema' if self.config.ema_decay else 'raw'
+        holds = self.pipeline.source.holds
         self.console.line(
             f'Model     {config.model.family}: {sum(r.parameters for r in self.layers):,} '
-            f'parameters, {sum(r.flops for r in self.layers):,} FLOPs per image{used}\n'
+            f'parameters, {sum(r.flops for r in self.layers):,} FLOPs per example{used}\n'
             f'Plan      {config.epochs:g} epochs: {self.total_steps:,} steps of '
-            f'{config.batch_size} images, evaluated every {self.evaluation_steps:,} with the '
+            f'{config.batch_size} {holds}, evaluated every {self.evaluation_steps:,} with the '
             f'{weights} weights\n'
             f'Augment   {augmentation.describe(self.recipe.augmentation)}'
         )
@@ -339,7 +342,7 @@ class _Run:
     # Evaluation.
 
     def _logits(self, split: str) -> np.ndarray:
-        """Computes the logits [N, classes] of every example of a split, in stored order."""
+        """Computes the logits [N, K] of every example of a split, in stored order."""
         self.doing = f'in the evaluation after step {self.step}'
         variables, outputs = self.state.reported(), []
         for plan, real in self.pipeline.eval_batches(split):
@@ -349,9 +352,10 @@ class _Run:
         return np.concatenate([self.devices.gather(logits)[:real] for logits, real in outputs])
 
     def _evaluate(self, split: str) -> dict[str, Any]:
-        return metrics.evaluate(self._logits(split), self.pipeline.labels_of(split))
+        return self.recipe.task.judge(self._logits(split), self.pipeline, split)
 
     def _evaluate_and_save(self) -> None:
+        task = self.recipe.task
         images = (self.step - self.settled_step) * self.config.batch_size
         images_per_second = images / self._spend('train')
         judges = [split for split in ('stopping', 'validation') if split in self.pipeline.members]
@@ -364,10 +368,10 @@ class _Run:
             'step': self.step,
             'epoch': self.step / self.steps_per_epoch,
             'train_loss': means['loss'],
-            'train_accuracy': means['accuracy'],
+            'train_accuracy': means.get('accuracy'),
         }
         for split, figures in judged.items():
-            for name in ('loss', 'accuracy', 'balanced_accuracy', 'macro_f1'):
+            for name in task.each_evaluation:
                 line[f'{split}_{name}'] = figures[name]
         line |= {
             'learning_rate': self.learning_rate,
@@ -378,13 +382,19 @@ class _Run:
         if self.tensorboard:
             self.tensorboard.scalars(line)
         stopping = judged.get('stopping')
-        score = -stopping['loss'] if stopping else judged['validation']['accuracy']
+        score = -stopping['loss'] if stopping else task.score(judged['validation'])
         if score >= self.progress.best_score:
             self.progress.best_step, self.progress.best_score = self.step, score
         self.progress.evaluated_step = self.step
         self.progress.sums, self.progress.steps = {}, 0
         self._save(score)
-        self.console.evaluation(line, self.total_steps, self.config.batch_size)
+        self.console.evaluation(
+            line,
+            task.progress(line),
+            self.pipeline.source.holds,
+            self.total_steps,
+            self.config.batch_size,
+        )
         self._spend('evaluate')
 
     def _save(self, score: float) -> None:
@@ -397,8 +407,9 @@ class _Run:
         if self.tensorboard is None:
             self.tensorboard = TensorBoard(self.folder.path)
             self.tensorboard.introduce(default.flatten(self.config), self.layers)
-            sheet = functools.partial(pictures.training_sheet, self.recipe, self.pipeline)
-            self.tensorboard.image(0, 'training_images', sheet)
+            if self.pipeline.source.holds == 'images':
+                sheet = functools.partial(pictures.training_sheet, self.recipe, self.pipeline)
+                self.tensorboard.image(0, 'training_images', sheet)
             for line in self.folder.read_metrics():
                 self.tensorboard.scalars(line)
         return self.tensorboard
@@ -420,19 +431,22 @@ class _Run:
             best, _ = self.checkpoints.restore(self.state, self.progress.best_step)
             self.state = self.devices.replicate(best)
         judged, arrays = {}, {}
+        task, pipeline = self.recipe.task, self.pipeline
         for split in ('validation', 'test'):
-            logits, labels = self._logits(split), self.pipeline.labels_of(split)
-            judged[split] = metrics.evaluate(logits, labels)
-            arrays[f'{split}_hash'] = self.pipeline.hashes_of(split)
-            arrays |= {f'{split}_label': labels, f'{split}_logits': logits}
+            logits = self._logits(split)
+            judged[split] = task.judge(logits, pipeline, split)
+            arrays[f'{split}_hash'] = pipeline.hashes_of(split)
+            arrays[f'{split}_label'] = pipeline.labels_of(split)
+            arrays |= {f'{split}_{k}': v for k, v in task.predictions(logits, pipeline).items()}
         self.folder.write_arrays('predictions.npz', arrays)
-        draw = functools.partial(
-            pictures.confusion_matrix,
-            arrays['validation_logits'],
-            arrays['validation_label'],
-            self.pipeline.class_names,
-        )
-        self._tensorboard().image(self.step, 'confusion_matrix/validation', draw)
+        if pipeline.class_names:
+            draw = functools.partial(
+                pictures.confusion_matrix,
+                arrays['validation_logits'],
+                arrays['validation_label'],
+                pipeline.class_names,
+            )
+            self._tensorboard().image(self.step, 'confusion_matrix/validation', draw)
         self._spend('evaluate')
         return self._write_result(status, judged)
 
@@ -443,8 +457,8 @@ class _Run:
         outcome = {
             'status': status,
             'class_names': self.pipeline.class_names,
-            'test': judged.get('test', metrics.NONE),
-            'validation': judged.get('validation', metrics.NONE),
+            'test': judged.get('test', self.recipe.task.without),
+            'validation': judged.get('validation', self.recipe.task.without),
             'best_step': self.progress.best_step or None,
             'last_step': self.step,
             'reported_step': self.progress.best_step if best else self.step,
@@ -471,6 +485,6 @@ def _dispatch_steps(
     steps = min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops)))
     if pipeline.streams:
         steps = min(
-            steps, _BYTES_PER_DISPATCH // (math.prod(pipeline.image_shape) * config.batch_size)
+            steps, _BYTES_PER_DISPATCH // (pipeline.source.inputs[0].nbytes * config.batch_size)
         )
     return max(1, steps)

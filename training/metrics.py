@@ -9,6 +9,7 @@ from scipy.special import log_softmax
 NONE: dict[str, Any] = dict.fromkeys(
     ('examples', 'loss', 'accuracy', 'balanced_accuracy', 'macro_f1', 'recall')
 )
+NO_REGRESSION: dict[str, Any] = {**NONE, 'rmse': None, 'mae': None, 'r2': None}
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -48,4 +49,37 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
         figures['roc_auc'] = float(roc_auc_score(labels, scores))
         figures['average_precision'] = float(average_precision_score(labels, scores))
+    return figures
+
+
+def evaluate_regression(
+    predictions: np.ndarray, targets: np.ndarray, deviation: float, last_values: np.ndarray | None
+) -> dict[str, Any]:
+    """Returns the figures of one split where the labels are numbers.
+
+    Args:
+      predictions: float64 [N], in the units of the target.
+      targets: [N].
+      deviation: standard deviation of the target in the training split.
+      last_values: [N], of a series the last value before each target; else None.
+
+    Returns:
+      `examples`; `loss`, the mean squared error in units of `deviation`; `rmse` and `mae`, in the
+      units of the target; `r2`, the share of the variance that is explained (None where there is
+      none); of a series `last_value_rmse`, that of the last value as forecast. The figures of
+      classes are None.
+    """
+    targets = targets.astype(np.float64)
+    with np.errstate(all='ignore'):  # Outputs of a net that is about to diverge.
+        errors = predictions - targets
+        square, variance = float((errors**2).mean()), float(targets.var())
+        figures = NO_REGRESSION | {
+            'examples': len(targets),
+            'loss': square / deviation**2,
+            'rmse': square**0.5,
+            'mae': float(np.abs(errors).mean()),
+            'r2': 1 - square / variance if variance else None,
+        }
+    if last_values is not None:
+        figures['last_value_rmse'] = float(((last_values - targets) ** 2).mean() ** 0.5)
     return figures

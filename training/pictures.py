@@ -16,12 +16,12 @@ def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
     """Draws the first images of training as the net sees them, augmented."""
     batch = {name: values[:64] for name, values in pipeline.train_batch(0).items()}
     # Only these images go to the device, whether the set streams or not.
-    batch['image'] = pipeline.source.images_NHWC[batch['index']]
+    batch['input'] = pipeline.source.inputs[batch['index']]
     resident = {'seed': np.uint32(pipeline.seed)}
     statistics = pipeline.normalization._asdict()
     statistics, resident, batch = jax.tree.map(jnp.asarray, (statistics, resident, batch))
     images_NHWC = np.asarray(
-        step.training_images(recipe, statistics, resident, batch, jnp.zeros((), jnp.int32))
+        step.training_inputs(recipe, statistics, resident, batch, jnp.zeros((), jnp.int32))
     )
     if recipe.normalization == 'image':  # The levels are lost: spread what there is.
         low, high = (f(axis=(1, 2, 3), keepdims=True) for f in (images_NHWC.min, images_NHWC.max))

@@ -11,7 +11,9 @@ from data import augmentation
 from data.augmentation import Augmentation
 from errors import UserError
 from models import scaling
+from training import tasks
 from training.optimizer import build as build_optimizer
+from training.tasks import Task
 
 
 class Recipe(NamedTuple):
@@ -24,10 +26,9 @@ class Recipe(NamedTuple):
       schedule: step to learning rate, for the metrics.
       augmentation: the policy of `config.augment`.
       normalization: kind, as in `config.dataset.normalization`.
-      class_balance: as in the config.
-      label_smoothing: share of the label spread over all classes.
+      task: what is done with labels.
       ema_decay: decay of the weights' moving average; 0 keeps none.
-      dtype: of images and loss: float32, or float64 under `config.dtype='float64'`.
+      dtype: of inputs and loss: float32, or float64 under `config.dtype='float64'`.
     """
 
     model: nn.Module
@@ -36,8 +37,7 @@ class Recipe(NamedTuple):
     schedule: optax.Schedule
     augmentation: Augmentation
     normalization: str
-    class_balance: str
-    label_smoothing: float
+    task: Task
     ema_decay: float
     dtype: Any
 
@@ -45,18 +45,21 @@ class Recipe(NamedTuple):
 def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: float) -> Recipe:
     """Makes the parts of the step from the config and what the data decides.
 
+    Args:
+      config: as from `configs/default.py`.
+      num_classes: number of classes; 0 where labels are numbers.
+      total_steps: of the run.
+      steps_per_epoch: batches in a pass over the training split.
+
     Raises:
-      UserError: a sigmoid for more than two classes; fields of the net that do not go together.
+      UserError: a field that does not go with the labels; fields of the net that do not go
+        together.
     """
-    if config.model.head.outputs == 'sigmoid' and num_classes != 2:
-        raise UserError(
-            f'config.model.head.outputs=sigmoid is for two classes; there are {num_classes}.'
-        )
     scale = scaling.multipliers(config.scale)
     frozen = tuple(filter(None, config.init.freeze.replace(' ', '').split(',')))
     try:
         model = models.build(
-            config.model.to_dict(), num_classes, config.dtype, scale.width, scale.depth, frozen
+            config.model.to_dict(), num_classes or 1, config.dtype, scale.width, scale.depth, frozen
         )
     except ValueError as error:
         raise UserError(f'The net cannot be built: {error}.') from error
@@ -70,8 +73,27 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
         schedule=schedule,
         augmentation=augmentation.parse(config.augment),
         normalization=config.dataset.normalization,
-        class_balance=config.class_balance,
-        label_smoothing=config.label_smoothing,
+        task=tasks.build(config, num_classes),
         ema_decay=config.ema_decay,
         dtype=jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
     )
+
+
+def check_family(config: Any, holds: str) -> None:
+    """Checks that the family takes what the data set holds.
+
+    Args:
+      config: as from `configs/default.py`.
+      holds: as in `data.listing.Source`.
+
+    Raises:
+      UserError: names both, and families that do.
+    """
+    takes = models.FAMILIES[config.model.family].takes
+    if holds not in takes:
+        able = [name for name, family in models.FAMILIES.items() if holds in family.takes]
+        raise UserError(
+            f'The family {config.model.family} takes {" or ".join(takes)}, and '
+            f'{config.dataset.name} holds {holds}: take a config of the family '
+            f'{" or ".join(able)}, such as configs/{able[-1]}_small.py.'
+        )

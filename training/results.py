@@ -7,8 +7,8 @@ import subprocess
 import traceback
 from typing import Any
 
-from console import Console, percent
-from training import run_folder
+from console import Console
+from training import run_folder, tasks
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -62,21 +62,23 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
             always=True,
         )
         return
+    task = tasks.of_result(result)
     console.table(
-        ['split', 'images', 'loss', 'accuracy', 'balanced accuracy', 'macro-F1'],
+        ['split', 'examples', *(heading for _, heading, _ in task.columns)],
         [
             [
                 split,
                 f'{figures["examples"]:,}',
-                '-' if figures['loss'] is None else f'{figures["loss"]:.4f}',
-                percent(figures['accuracy']),
-                percent(figures['balanced_accuracy']),
-                percent(figures['macro_f1']),
+                *(
+                    '-' if figures[name] is None else written(figures[name])
+                    for name, _, written in task.columns
+                ),
             ]
             for split, figures in ((s, result[s]) for s in ('validation', 'test'))
         ],
     )
-    _show_recall(console, result)
+    if remark := task.remark(result):
+        console.line(remark, always=True)
     seconds = result['seconds']
     console.line(
         f'{status.replace("_", " ").capitalize()} at step {last}; the figures are those of step '
@@ -90,12 +92,3 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
         f'tensorboard --logdir {folder.path.parent}',
         always=True,
     )
-
-
-def _show_recall(console: Console, result: dict[str, Any]) -> None:
-    """Prints the share of each class of the test split that was recognised, worst first."""
-    recall = dict(zip(result['class_names'], result['test']['recall'], strict=True))
-    known = sorted((r, name) for name, r in recall.items() if r is not None)
-    shown = ', '.join(f'{name} {percent(r)}' for r, name in known[:10])
-    more = ', ...' if len(known) > 10 else ''
-    console.line(f'Recall of the test split, by class: {shown}{more}', always=True)

@@ -19,7 +19,7 @@ from training.recipe import Recipe
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds: everything that training changes, and how images are normalised.
+    """What a checkpoint holds: everything that training changes, and how inputs are normalised.
 
     Attributes:
       step: updates done, int32.
@@ -27,7 +27,8 @@ class TrainState:
       batch_stats: running statistics of batch norm.
       opt_state: optax state.
       ema: moving average of params and batch_stats, by these names; None where not kept.
-      normalization: offset and scale of the images, as `data.normalization.Normalization`.
+      normalization: offset and scale of the inputs, as `data.normalization.Normalization`.
+      targets: offset and scale of labels that are numbers; None where there are classes.
     """
 
     step: jax.Array
@@ -36,6 +37,7 @@ class TrainState:
     opt_state: Any
     ema: Any
     normalization: Any
+    targets: Any
 
     def reported(self) -> dict[str, Any]:
         """Returns what is evaluated and reported: the average where kept, and the normalisation."""
@@ -45,14 +47,15 @@ class TrainState:
 
 def init_state(
     recipe: Recipe,
-    image_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
     seed: jax.Array,
     offset_and_scale: normalization.Normalization,
+    targets: normalization.Normalization | None = None,
 ) -> TrainState:
     """Makes the state of step 0: a function of the seed, the net and the normalisation."""
     key = jax.random.fold_in(jax.random.key(seed), stream_id('init'))
-    images_BHWC = jnp.zeros((1, *image_shape), recipe.dtype)
-    variables = recipe.model.init(key, images_BHWC, train=False)
+    inputs = jnp.zeros((1, *input_shape), recipe.dtype)
+    variables = recipe.model.init(key, inputs, train=False)
     params = variables['params']
     # Flax creates running statistics as float32 and updates them in the type of the computation.
     batch_stats = jax.tree.map(lambda s: s.astype(recipe.dtype), variables.get('batch_stats', {}))
@@ -66,21 +69,26 @@ def init_state(
         if recipe.ema_decay
         else None,
         normalization=offset_and_scale._asdict(),
+        targets=targets._asdict() if targets else None,
     )
 
 
-def training_images(
+def training_inputs(
     recipe: Recipe,
     offset_and_scale: dict[str, jax.Array],
     resident: dict[str, jax.Array],
     batch: dict[str, jax.Array],
     step: jax.Array,
 ) -> jax.Array:
-    """Returns the augmented and normalised images of a batch: [B, H, W, C]."""
-    levels = _levels(recipe, resident, batch) / 255
-    keys = _example_keys(resident, batch, step)
-    levels = augmentation.augment(levels, keys, recipe.augmentation) * 255
-    return normalization.normalize(levels, **offset_and_scale, kind=recipe.normalization)
+    """Returns the normalised inputs of a batch, images augmented: [B, ...] as in `Source`."""
+    values = _inputs(resident, batch)
+    if values.dtype != jnp.uint8:  # Numbers of a table or a series.
+        values = values.astype(recipe.dtype)
+    else:
+        keys = _example_keys(resident, batch, step)
+        levels = values.astype(recipe.dtype) / 255
+        values = augmentation.augment(levels, keys, recipe.augmentation) * 255
+    return normalization.normalize(values, **offset_and_scale, kind=recipe.normalization)
 
 
 def train_step(
@@ -96,18 +104,16 @@ def train_step(
 
     Returns:
       The next state and the metrics of this step over the global batch: loss (with label
-      smoothing and class weights), accuracy (against the label that an image has most of),
-      gradient_norm (before clipping), learning_rate; scalars, replicated.
+      smoothing and class weights), accuracy of classes (against the label that an image has most
+      of), gradient_norm (before clipping), learning_rate; scalars, replicated.
     """
-    images_BHWC = training_images(recipe, state.normalization, resident, batch, state.step)
-    targets_BK = jax.nn.one_hot(
-        resident['label'][batch['index']], len(resident['class_share']), dtype=recipe.dtype
+    inputs = training_inputs(recipe, state.normalization, resident, batch, state.step)
+    targets_BK = recipe.task.targets(
+        resident['label'][batch['index']], resident, state.targets, recipe.dtype
     )
     if recipe.augmentation.mixes:
         keys = _example_keys(resident, batch, state.step)
-        images_BHWC, targets_BK = augmentation.mix(
-            images_BHWC, targets_BK, keys, recipe.augmentation
-        )
+        inputs, targets_BK = augmentation.mix(inputs, targets_BK, keys, recipe.augmentation)
 
     def hold(path: Any, array: jax.Array) -> jax.Array:
         # No gradient is computed for what is frozen, nor for what lies before it.
@@ -117,20 +123,20 @@ def train_step(
         params = jax.tree_util.tree_map_with_path(hold, params)
         logits, changed = recipe.model.apply(
             {'params': params, 'batch_stats': state.batch_stats},
-            images_BHWC,
+            inputs,
             train=True,
             mutable=['batch_stats'],
             rngs={'dropout': _step_key(resident, 'dropout', state.step)},
         )
-        loss = _loss(recipe, logits, targets_BK, resident['class_share'])
+        loss = recipe.task.loss(logits, targets_BK, resident)
         return loss, (logits, changed.get('batch_stats', {}))
 
     # Cast to varying so that gradients stay local and are averaged exactly once, by the pmean
     # below; without the cast shard_map's transpose would already sum them over the devices.
     params = jax.lax.pcast(state.params, BATCH_AXIS, to='varying')
     (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    accuracy = (logits.argmax(-1) == targets_BK.argmax(-1)).mean(dtype=recipe.dtype)
-    gradients, loss, accuracy = jax.lax.pmean((gradients, loss, accuracy), BATCH_AXIS)
+    figures = recipe.task.step_figures(logits, targets_BK, recipe.dtype)
+    gradients, loss, figures = jax.lax.pmean((gradients, loss, figures), BATCH_AXIS)
 
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
     new_params = optax.apply_updates(state.params, updates)
@@ -141,10 +147,11 @@ def train_step(
         opt_state=opt_state,
         ema=_update_ema(recipe, state, {'params': new_params, 'batch_stats': batch_stats}),
         normalization=state.normalization,
+        targets=state.targets,
     )
     metrics = {
         'loss': loss,
-        'accuracy': accuracy,
+        **figures,
         'gradient_norm': optax.tree.norm(gradients),
         'learning_rate': jnp.asarray(recipe.schedule(state.step), recipe.dtype),
     }
@@ -171,37 +178,19 @@ def eval_step(
     resident: dict[str, jax.Array],
     batch: dict[str, jax.Array],
 ) -> jax.Array:
-    """Returns the logits [B / devices, classes] of this device's share of a batch."""
-    levels = _levels(recipe, resident, batch)
-    images_BHWC = normalization.normalize(
-        levels, **variables['normalization'], kind=recipe.normalization
+    """Returns the logits [B / devices, K] of this device's share of a batch."""
+    values = _inputs(resident, batch).astype(recipe.dtype)
+    inputs = normalization.normalize(
+        values, **variables['normalization'], kind=recipe.normalization
     )
     weights = {name: tree for name, tree in variables.items() if name != 'normalization'}
-    logits: Any = recipe.model.apply(weights, images_BHWC, train=False)
+    logits: Any = recipe.model.apply(weights, inputs, train=False)
     return logits
 
 
-def _levels(
-    recipe: Recipe, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
-) -> jax.Array:
-    """Returns the images of a batch, levels of 0 to 255 in floating point."""
-    images_BHWC = batch['image'] if 'image' in batch else resident['image'][batch['index']]
-    return images_BHWC.astype(recipe.dtype)
-
-
-def _loss(
-    recipe: Recipe, logits_BK: jax.Array, targets_BK: jax.Array, class_share_K: jax.Array
-) -> jax.Array:
-    """Returns the mean cross-entropy, with what `config.class_balance` asks for."""
-    share_K = class_share_K.astype(logits_BK.dtype)
-    if recipe.class_balance == 'logit_adjustment':
-        # Menon et al. 2020, "Long-tail learning via logit adjustment", equation 10, tau = 1.
-        logits_BK = logits_BK + jnp.log(share_K)
-    smooth_BK = optax.smooth_labels(targets_BK, recipe.label_smoothing)
-    losses_B = optax.softmax_cross_entropy(logits_BK, smooth_BK)
-    if recipe.class_balance == 'class_weights':  # Their mean over the training images is 1.
-        losses_B *= (targets_BK / (share_K * len(share_K))).sum(axis=-1)
-    return losses_B.mean()
+def _inputs(resident: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
+    """Returns the inputs of a batch as they are stored."""
+    return batch['input'] if 'input' in batch else resident['input'][batch['index']]
 
 
 def _example_keys(

@@ -120,6 +120,8 @@ def _load_stream(file: BinaryIO, file_bytes: int) -> Any:
     for key in _Unpickler(file, read).load():
         values = storages[key].values
         (count,) = struct.unpack('<q', file.read(8))
-        if count != len(values) or file.readinto(memoryview(values).cast('B')) != values.nbytes:
+        raw = file.read(values.nbytes)
+        if count != len(values) or len(raw) != values.nbytes:
             raise pickle.UnpicklingError('it ends too early')
+        values[:] = np.frombuffer(raw, values.dtype)
     return content

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import math
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -47,8 +46,11 @@ class TensorBoard:
         self._submit(lambda: self._writer.write_texts(0, texts))
 
     def scalars(self, line: Mapping[str, Any]) -> None:
-        """Writes one line of `metrics.jsonl`; `train_loss` becomes the tag `train/loss`."""
-        tags = {_tag(k): math.nan if v is None else v for k, v in line.items() if k != 'step'}
+        """Writes one line of `metrics.jsonl`; `train_loss` becomes the tag `train/loss`.
+
+        Figures that do not exist, such as the accuracy of a regression, are left out.
+        """
+        tags = {_tag(k): v for k, v in line.items() if k != 'step' and v is not None}
         self._submit(lambda: self._writer.write_scalars(line['step'], tags))
 
     def image(self, step: int, tag: str, draw: Callable[[], np.ndarray]) -> None:
