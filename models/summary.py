@@ -24,7 +24,7 @@ class Layer:
 
     Attributes:
       name: path of the layer in the parameters, such as `stage2/block1/conv1`.
-      output_shape: of the layer; `()` for parameters that stand in no layer.
+      output_shape: of the layer; `()` for parameters beside all layers.
       parameters: weights of the layer, and of what stands behind it without being one: a norm,
         the scale of a block.
       flops: floating-point operations of one example's forward pass; a multiply-add counts as
@@ -239,7 +239,7 @@ def _book(
             if around == outer or (outer and _inside(around, outer)):
                 row.parameters += parameters
                 return
-    rows.append(Layer('/'.join(path), output_shape, parameters, 0, None))
+    rows.append(Layer('/'.join(path), output_shape, parameters, 0, None, input_shape=output_shape))
 
 
 def _window(module: nn.Module) -> int:

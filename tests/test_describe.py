@@ -93,6 +93,30 @@ class Called(nn.Module):
         return self.inner(x)
 
 
+class NormedHead(nn.Module):
+    """A norm that stands before any layer of its module, and logits."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = layers.Norm('layer', name='norm')(x.mean(axis=(1, 2)), train)
+        return nn.Dense(3, name='logits')(x)
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Conv(8, (3, 3), name='conv')(x)
+        return NormedHead(name='head')(x, train)
+
+
+def test_a_norm_before_any_layer_of_its_module_has_a_row_of_its_own():
+    rows = summary.summarize(Normed(), (8, 8, 1))
+    assert [(row.name, row.parameters) for row in rows] == [
+        ('conv', 80), ('head/norm/layer', 16), ('head/logits', 27)
+    ]  # fmt: skip
+    assert 'sees 3 of 8 pixels' in summary.concerns(rows)[0]
+
+
 class Windows(nn.Module):
     """Convolutions of (window, stride, dilation) and pools of a window, to one channel."""
 

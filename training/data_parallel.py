@@ -85,11 +85,6 @@ class DataParallel:
             return statistics['bytes_limit'] - statistics['bytes_in_use']
         return psutil.virtual_memory().available // self.count
 
-    def peak_bytes(self) -> int | None:
-        """Returns the most that was used of a device's memory; None where it is the host's."""
-        statistics = None if self.platform == 'cpu' else self.devices[0].memory_stats()
-        return statistics['peak_bytes_in_use'] if statistics else None
-
     def replicate(self, tree: Any) -> Any:
         """Puts one copy of every array on every device."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))

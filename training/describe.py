@@ -178,10 +178,10 @@ def _predicted_bytes(run: Prepared, plan: dict[str, int]) -> dict[str, int | Non
 
 def _show(console: Console, run: Prepared, figures: dict[str, Any]) -> None:
     config, xla, predicted = run.config, figures['xla'], figures['predicted']
-    flops, images = figures['flops'], config.batch_size // run.devices.count
+    flops, examples = figures['flops'], config.batch_size // run.devices.count
     console.line(
         f'Model     {config.model.family}: {figures["parameters"]:,} parameters, '
-        f'{figures["multiply_adds"]:,} multiply-adds ({flops:,} FLOPs) per image forward',
+        f'{figures["multiply_adds"]:,} multiply-adds ({flops:,} FLOPs) per example forward',
         always=True,
     )
     counted = (
@@ -189,7 +189,7 @@ def _show(console: Console, run: Prepared, figures: dict[str, Any]) -> None:
         ('training', 3 * flops, xla['training_flops']),  # Backward costs twice forward.
     )
     console.table(
-        ['FLOPs per image', 'by arithmetic', 'by XLA', 'ratio'],
+        ['FLOPs per example', 'by arithmetic', 'by XLA', 'ratio'],
         [
             [name, f'{ours:,}', f'{theirs:,.0f}', f'{theirs / max(1, ours):.2f}']
             if theirs
@@ -205,8 +205,8 @@ def _show(console: Console, run: Prepared, figures: dict[str, Any]) -> None:
         else ''
     )
     console.line(
-        f'Memory    outputs of the layers in a training step of {images} images on a device '
-        f'{size(images * figures["activation_bytes"])}{planned}\n'
+        f'Memory    outputs of the layers in a training step of {examples} examples on a device '
+        f'{size(examples * figures["activation_bytes"])}{planned}\n'
         f'Time      a step {predicted["step_seconds"]:.3g} s, an evaluation '
         f'{predicted["evaluation_seconds"]:.3g} s, compiling {xla["compile_seconds"]:.1f} s\n'
         f'Predicted {predicted["epoch_seconds"]:.3g} s an epoch with its evaluations, '

@@ -99,7 +99,7 @@ class Prepared:
         return {
             'weights with what the optimizer keeps': memory.nbytes(state),
             'gradients': memory.nbytes(state.params),
-            f'activations of {count} images': count * per_example,
+            f'activations of {count} examples': count * per_example,
             'data': memory.nbytes(self.pipeline.resident()),
         }
 
