@@ -40,16 +40,22 @@ class Console:
         for text in (*pipeline.source.notes, *findings):
             self.line(f'          {text}')
 
-    def model(self, rows: Sequence[Any]) -> None:
-        """Prints the model table; the rows are `models.summary.Layer`."""
+    def model(self, rows: Sequence[Any], memory: bool = False) -> None:
+        """Prints the model table; the rows are `models.summary.Layer`.
+
+        With `memory` there is a column for the size of the output of one example.
+        """
         if self._quiet:
             return
         table_rows = []
         for row in rows:
             seen = '' if row.receptive_field is None else f'{row.receptive_field} px'
             shape = 'x'.join(map(str, row.output_shape))
-            table_rows.append([row.name, shape, f'{row.parameters:,}', f'{row.flops:,}', seen])
-        self.table(['layer', 'output', 'parameters', 'FLOPs', 'receptive field'], table_rows)
+            held = [size(row.activation_bytes)] if memory else []
+            counts = f'{row.parameters:,}', f'{row.flops:,}'
+            table_rows.append([row.name, shape, *counts, *held, seen])
+        held = ['memory'] if memory else []
+        self.table(['layer', 'output', 'parameters', 'FLOPs', *held, 'receptive field'], table_rows)
 
     def evaluation(
         self, line: dict[str, Any], figures: str, holds: str, total_steps: int, batch_size: int
@@ -119,3 +125,13 @@ class Console:
 def percent(fraction: float | None) -> str:
     """Returns a fraction of 1 as per cent with two decimals, '-' for None."""
     return '-' if fraction is None else f'{100 * fraction:.2f} %'
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes in words, such as '1.5 GiB'."""
+    for unit in ('bytes', 'KiB', 'MiB', 'GiB', 'TiB'):
+        if count < 1024 or unit == 'TiB':
+            break
+        count /= 1024
+    digits = 1 if count < 10 and unit != 'bytes' else 0
+    return f'{count:,.{digits}f} {unit}'

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 _Rules = Sequence[tuple[str, str | Callable[[re.Match], str]]]
 
@@ -92,39 +91,34 @@ _LEAVES = {'weight': 'scale', 'running_mean': 'mean', 'running_var': 'var', 'bia
 
 
 def convert(
-    model: Mapping[str, Any], state: Mapping[str, np.ndarray], variables: Mapping[str, Any]
-) -> tuple[dict[str, Any], bool]:
-    """Puts a published state dict in the place of a net's variables.
+    model: Mapping[str, Any], state: Mapping[str, np.ndarray], targets: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of a published state dict by our names, with axes in our order.
 
     Args:
       model: `config.model`.
       state: arrays by their published names.
-      variables: `params` and `batch_stats` of the net, or their shapes.
+      targets: shapes of `params` and `batch_stats` by names such as `params/stem/kernel`.
 
     Returns:
-      The variables, of which the last layer is as it was where the number of classes differs; and
-      whether it is the published one.
+      An array for each target, but for those of the last layer where its shape differs.
 
     Raises:
       ValueError: the state dict is of another net; the text says how.
     """
-    targets = flatten_dict(dict(variables), sep='/')
     placed = _best_layout(model, state, targets)
     head = {name for name in targets if name.startswith('params/head/logits/')}
     missing = [name for name in targets if name not in placed and name not in head]
     if missing:
-        raise ValueError(f'it has nothing for {_some(missing)}')
-    fits = all(placed[name].shape == targets[name].shape for name in head if name in placed)
-    whole = fits and head <= placed.keys()
-    for name, target in targets.items():
-        if name in head and not whole:
-            placed[name] = target
-        elif placed[name].shape != target.shape:
-            raise ValueError(
-                f"its {name} has the shape {placed[name].shape}, the net's has {target.shape}"
-            )
-    ordered = {name: placed[name] for name in targets}
-    return unflatten_dict(ordered, sep='/'), whole
+        raise ValueError(f'they have nothing for {_some(missing)}')
+    wrong = [name for name in placed if placed[name].shape != targets[name].shape]
+    if strange := [name for name in wrong if name not in head]:
+        raise ValueError(
+            f'{strange[0]} has the shape {placed[strange[0]].shape} there, and '
+            f'{targets[strange[0]].shape} here'
+        )
+    left_out = head if wrong or not head <= placed.keys() else set()
+    return {name: placed[name] for name in targets if name not in left_out}
 
 
 def _best_layout(
@@ -132,7 +126,7 @@ def _best_layout(
 ) -> dict[str, np.ndarray]:
     """Returns arrays by our names, by the layout that knows most of the published ones."""
     if model['family'] not in LAYOUTS:
-        raise ValueError(f'there are layouts for the families {", ".join(LAYOUTS)} alone')
+        raise ValueError(f'layouts are known for the families {", ".join(LAYOUTS)} alone')
     names = [name for name in state if not name.endswith('num_batches_tracked')]
     best: dict[str, np.ndarray] = {}
     strangers = names
@@ -147,7 +141,7 @@ def _best_layout(
         if len(unknown) < len(strangers) or not best:
             best, strangers = placed, unknown
     if strangers:
-        raise ValueError(f'the net has no place for its {_some(strangers)}')
+        raise ValueError(f'the net has no place for {_some(strangers)}')
     return best
 
 

@@ -92,12 +92,6 @@ class RecurrentLayer(nn.Module):
         _, outputs_TBU = jax.lax.scan(step, first, gates_TBG)
         return jnp.swapaxes(outputs_TBU, 0, 1)
 
-    def flops(self, input_shape: tuple[int, ...]) -> int:
-        """Returns the operations of [B, T, F] inputs; a multiply-add counts as two."""
-        batch, times, features = input_shape
-        gates = len(CELLS[self.cell].biases) * self.units
-        return 2 * batch * times * (features + self.units) * gates
-
 
 class Recurrent(nn.Module):
     """A stack of recurrent layers; the last one's last output goes to the outputs."""

@@ -26,7 +26,7 @@ ALLOWED = {
         'training',
     },
     'command_line': {'configs', 'data', 'errors', 'models'},
-    'train': {'command_line', 'training'},
+    'train': {'command_line', 'errors', 'training'},
 }
 
 

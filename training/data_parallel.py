@@ -78,12 +78,12 @@ class DataParallel:
             'machine': platform.machine(),
         }
 
-    def room_bytes(self) -> float:
-        """Returns how much of a device's memory may hold images: a quarter of what is free."""
+    def memory_bytes(self) -> int:
+        """Returns what a device's memory may hold now: its share of the host's, on CPU."""
         statistics = None if self.platform == 'cpu' else self.devices[0].memory_stats()
         if statistics:
-            return (statistics['bytes_limit'] - statistics['bytes_in_use']) / 4
-        return psutil.virtual_memory().available / 4 / self.count
+            return statistics['bytes_limit'] - statistics['bytes_in_use']
+        return psutil.virtual_memory().available // self.count
 
     def replicate(self, tree: Any) -> Any:
         """Puts one copy of every array on every device."""

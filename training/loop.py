@@ -15,27 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
-import input_pipeline
-from auditing import findings
 from configs import default
-from console import Console
+from console import Console, size
 from data import augmentation, splits
 from errors import UserError
-from models import scaling, summary
-from training import pictures, recipe, results
-from training import step as training_step
+from models import summary
+from training import pictures, results
 from training.checkpoint import UNRATED, Checkpoints
 from training.data_parallel import DataParallel
 from training.interruption import Interruption
+from training.prepared import Prepared, open_devices
 from training.profile import Profile
 from training.run_folder import RunFolder
 from training.writers import TensorBoard
-
-# On GPU and TPU a dispatch holds so many steps at most, and so many FLOPs: about a second on a
-# large device, since signals wait for it.
-_STEPS_PER_DISPATCH = 50
-_FLOPS_PER_DISPATCH = 3e13
-_BYTES_PER_DISPATCH = 2**28  # Of inputs that stream.
 
 
 def train_and_evaluate(
@@ -59,11 +51,8 @@ def train_and_evaluate(
       UserError: something the user can mend, with the remedy.
     """
     started = time.perf_counter() if started is None else started
-    default.validate(config)
-    if jax.dtypes.canonicalize_dtype(config.dtype) != config.dtype:
-        raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
+    devices = open_devices(config)
     console = Console(quiet)
-    devices = DataParallel(config.parallel, config.batch_size)
     console.line(
         f'Leadline  {config.dataset.name} on {devices.describe()}, run folder {workdir}',
         always=True,
@@ -123,23 +112,15 @@ class _Run:
         self.config, self.folder, self.devices, self.console = config, folder, devices, console
         self.started = self.clock = started
         self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
-        self.pipeline = input_pipeline.load(
-            config, devices.room_bytes(), console, scaling.multipliers(config.scale).resolution
-        )
-        self.reader = input_pipeline.ReadAhead(self.pipeline)
-        recipe.check_family(config, self.pipeline.source.holds)
-        console.data(self.pipeline, findings.brief(self.pipeline))
-        self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
-        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
-        self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
-        self.recipe = recipe.build(
-            config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
-        )
-        if self.recipe.augmentation.mixes:
-            devices.check_pairs(config.batch_size)
-        self.layers = summary.summarize(self.recipe.model, self.pipeline.input_shape)
-        self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers, self.pipeline)
+        self.prepared = Prepared(config, devices, console)
+        self.pipeline, self.recipe = self.prepared.pipeline, self.prepared.recipe
+        self.steps_per_epoch = self.prepared.steps_per_epoch
+        self.total_steps = self.prepared.total_steps
+        self.evaluation_steps = self.prepared.evaluation_steps
+        self.layers = self.prepared.layers
         console.model(summary.grouped(self.layers, at_most=24))
+        if config.init.weights and not folder.has_checkpoints():
+            self.prepared.load_weights(console)
 
         self.progress = Progress()
         self.doing = ''  # For the message of debug_nans.
@@ -149,11 +130,7 @@ class _Run:
         self.diverged_step: int | None = None
         self.learning_rate = 0.0
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
-        self.executables: dict[Any, Any] = {}
-        self.train_steps = devices.map_train(
-            functools.partial(training_step.train_steps, self.recipe), not config.debug_nans
-        )
-        self.eval_step = devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
+        self.compile_booked = 0.0
         self.tensorboard: TensorBoard | None = None
         # Not before data and net are known to exist: a mistake leaves no run folder behind.
         folder.write_json('config.json', config.to_dict())
@@ -163,7 +140,7 @@ class _Run:
     def close(self) -> None:
         """Waits for what is being written."""
         self.profile.close()
-        self.reader.close()
+        self.prepared.close()
         if self.tensorboard:
             self.tensorboard.close()
         self.checkpoints.close()
@@ -171,7 +148,7 @@ class _Run:
     def to_the_end(self) -> dict[str, Any]:
         """Trains until the end or an interruption, writes the result and returns it."""
         self._write_splits()
-        self.resident = self.devices.replicate(self.pipeline.resident())
+        self.prepared.place_data()
         self._spend('start_up')
         self._prepare_state()
         status = self._ending()
@@ -197,16 +174,7 @@ class _Run:
         self.folder.write_json('splits.json', facts | described)
 
     def _prepare_state(self) -> None:
-        init = jax.jit(
-            functools.partial(training_step.init_state, self.recipe, self.pipeline.input_shape)
-        )
-        pipeline = self.pipeline
-        arguments = np.uint32(self.config.seed), pipeline.normalization, pipeline.targets
-        # Random numbers in many shapes compile slowly and run once: level 0 compiles several
-        # times faster on CPU.
-        quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
-        options = quick if self.devices.platform == 'cpu' else {}
-        state = init.lower(*arguments).compile(compiler_options=options)(*arguments)
+        state = self.prepared.initial_state()
         if latest := self.checkpoints.latest_step:
             state, saved = self.checkpoints.restore(state, latest)
             self.progress = Progress(**saved)
@@ -217,13 +185,11 @@ class _Run:
         self._spend('compile')
 
     def _announce(self) -> None:
-        used, count = '', self._dispatch_length()
-        train_steps = self._compiled(
-            self.train_steps, count, self.state, self.resident, self._batches(count)
-        )
-        if not self.config.debug_nans and (memory := train_steps.memory_analysis()):
-            mebibytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
-            used = f'; a step takes {mebibytes:,.0f} MiB of memory'
+        count = self.prepared.dispatch_length(self.step)
+        program, _ = self.prepared.train_program(self.state, self.step, count)
+        used = ''
+        if not self.config.debug_nans and (plan := self.prepared.check_program(program)):
+            used = f'; a step takes {size(plan["arguments"] + plan["temporaries"])} of memory'
         config, weights = self.config, 'ema' if self.config.ema_decay else 'raw'
         holds = self.pipeline.source.holds
         self.console.line(
@@ -234,6 +200,7 @@ class _Run:
             f'{weights} weights\n'
             f'Augment   {augmentation.describe(self.recipe.augmentation)}'
         )
+        self._spend('compile')
 
     # Training.
 
@@ -267,21 +234,11 @@ class _Run:
         at_boundary = self.step % self.evaluation_steps == 0 or self.step == self.total_steps
         return at_boundary and self.step > self.settled_step
 
-    def _dispatch_length(self) -> int:
-        """Steps of the next dispatch, which follow from the step alone.
-
-        Single steps fill up what is left before an evaluation, so that there are two programs to
-        compile and no more.
-        """
-        room = self.evaluation_steps - self.step % self.evaluation_steps
-        room = min(room, self.total_steps - self.step)
-        return self.dispatch_steps if self.dispatch_steps <= room else 1
-
     def _dispatch(self) -> None:
-        count = self._dispatch_length()
+        count = self.prepared.dispatch_length(self.step)
         self.doing = f'in step {self.step + 1}'
-        arguments = (self.state, self.resident, self._batches(count))
-        self.state, values = self._compiled(self.train_steps, count, *arguments)(*arguments)
+        program, arguments = self.prepared.train_program(self.state, self.step, count)
+        self.state, values = program(*arguments)
         self._read_metrics()  # Those of the dispatch before, while this one runs.
         self.pending = (self.step, values)
         self.step += count
@@ -289,24 +246,6 @@ class _Run:
             jax.block_until_ready(values)
             self.first_step = time.perf_counter() - self.started
             self._tensorboard()
-
-    def _batches(self, count: int) -> dict[str, jax.Array]:
-        plans = [self.reader.train_batch(self.step + i) for i in range(count)]
-        stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
-        return self.devices.split(stacked, axis=1)
-
-    def _compiled(self, mapped: Any, shape: int, *arguments: Any) -> Any:
-        """Compiles once per shape, so that memory is known and compilation has its own clock."""
-        if self.config.debug_nans:
-            return mapped  # JAX looks for the operation in functions it may run piece by piece.
-        key = (mapped, shape)
-        if key not in self.executables:
-            begun = time.perf_counter()
-            self.executables[key] = mapped.lower(*arguments).compile()
-            seconds = time.perf_counter() - begun
-            self.seconds['compile'] += seconds
-            self.clock += seconds
-        return self.executables[key]
 
     def _read_metrics(self) -> None:
         """Adds up the metrics of the dispatch before and looks for divergence."""
@@ -326,9 +265,15 @@ class _Run:
         self.learning_rate = float(values['learning_rate'][-1])
 
     def _spend(self, part: str) -> float:
-        """Books the seconds since the last call on a part, and returns them."""
+        """Books the seconds since the last call on a part, and returns them.
+
+        Compiling programs has a part of its own.
+        """
         now = time.perf_counter()
-        seconds, self.clock = now - self.clock, now
+        compiling = self.prepared.compile_seconds - self.compile_booked
+        seconds, self.clock = now - self.clock - compiling, now
+        self.compile_booked += compiling
+        self.seconds['compile'] += compiling
         self.seconds[part] += seconds
         return seconds
 
@@ -344,12 +289,7 @@ class _Run:
     def _logits(self, split: str) -> np.ndarray:
         """Computes the logits [N, K] of every example of a split, in stored order."""
         self.doing = f'in the evaluation after step {self.step}'
-        variables, outputs = self.state.reported(), []
-        for plan, real in self.pipeline.eval_batches(split):
-            arguments = (variables, self.resident, self.devices.split(plan, axis=0))
-            eval_step = self._compiled(self.eval_step, self.config.batch_size, *arguments)
-            outputs.append((eval_step(*arguments), real))
-        return np.concatenate([self.devices.gather(logits)[:real] for logits, real in outputs])
+        return self.prepared.logits(self.state.reported(), split)
 
     def _evaluate(self, split: str) -> dict[str, Any]:
         return self.recipe.task.judge(self._logits(split), self.pipeline, split)
@@ -472,19 +412,3 @@ class _Run:
         }
         self.folder.write_json('result.json', outcome)
         return self.folder.read_json('result.json')
-
-
-def _dispatch_steps(
-    config: Any, platform: str, rows: list[summary.Layer], pipeline: input_pipeline.Pipeline
-) -> int:
-    if config.steps_per_dispatch or config.debug_nans:
-        return 1 if config.debug_nans else config.steps_per_dispatch
-    if platform == 'cpu':
-        return 1  # XLA runs gradient convolutions many times slower inside a loop there.
-    flops = 3 * sum(row.flops for row in rows) * config.batch_size  # Backward costs twice forward.
-    steps = min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops)))
-    if pipeline.streams:
-        steps = min(
-            steps, _BYTES_PER_DISPATCH // (pipeline.source.inputs[0].nbytes * config.batch_size)
-        )
-    return max(1, steps)

@@ -51,21 +51,21 @@ def _by_part(frozen: tuple[str, ...], body_learning_rate: float) -> optax.Gradie
     """Scales updates: those of frozen parts to nothing, others of the body by its rate."""
 
     def scale(path: Any, update: jax.Array) -> jax.Array:
-        if is_frozen(path, frozen):
+        if is_frozen(path[0].key, frozen):
             return jnp.zeros_like(update)
-        return update if part(path) == 'head' else update * body_learning_rate
+        return update if path[0].key == 'head' else update * body_learning_rate
 
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
 
 
-def part(path: Any) -> str:
-    """Returns the part of the net that an array at this path of the parameters belongs to."""
-    return path[0].key.removesuffix('_norm')
+def part(name: str) -> str:
+    """Returns the part of the net that its topmost module of this name belongs to."""
+    return name.removesuffix('_norm')
 
 
-def is_frozen(path: Any, frozen: tuple[str, ...]) -> bool:
-    """Tells whether the array at this path of the parameters keeps its values."""
-    return part(path) in frozen or ('body' in frozen and part(path) != 'head')
+def is_frozen(name: str, frozen: tuple[str, ...]) -> bool:
+    """Tells whether the topmost module of this name keeps its weights."""
+    return part(name) in frozen or ('body' in frozen and part(name) != 'head')
 
 
 def build(

@@ -110,6 +110,10 @@ class RunFolder:
             (self.path / '.lock').unlink(missing_ok=True)
             self.path.rmdir()
 
+    def has_checkpoints(self) -> bool:
+        """Tells whether a run in this folder could go on."""
+        return any((self.path / 'checkpoints').glob('[0-9]*'))
+
     def read_json(self, name: str) -> Any:
         """Returns the content of a JSON file of the folder, or None where there is none."""
         try:

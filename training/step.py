@@ -117,7 +117,7 @@ def train_step(
 
     def hold(path: Any, array: jax.Array) -> jax.Array:
         # No gradient is computed for what is frozen, nor for what lies before it.
-        return jax.lax.stop_gradient(array) if is_frozen(path, recipe.frozen) else array
+        return jax.lax.stop_gradient(array) if is_frozen(path[0].key, recipe.frozen) else array
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         params = jax.tree_util.tree_map_with_path(hold, params)

@@ -1,17 +1,19 @@
 """Published weights in the place of random ones (`config.init`), and what of them is frozen."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from console import Console
 from errors import UserError, did_you_mean
 from models import published
 from training import torch_file
 from training.optimizer import part
+from training.step import TrainState
 
 _HUB = 'hub:'
 _HUB_FILE = 'model.safetensors'
@@ -23,7 +25,7 @@ def check_parts(frozen: tuple[str, ...], params: Mapping[str, Any]) -> None:
     Raises:
       UserError: names the part and those there are.
     """
-    parts = dict.fromkeys(part(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    parts = dict.fromkeys(part(name) for name in params)
     for name in frozen:
         if name not in parts and name != 'body':
             raise UserError(
@@ -34,12 +36,26 @@ def check_parts(frozen: tuple[str, ...], params: Mapping[str, Any]) -> None:
         raise UserError('config.init.freeze leaves nothing to train: leave out the head.')
 
 
-def load(config: Any, variables: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Returns the variables with the weights of `config.init.weights` in place.
+def variables(state: TrainState) -> dict[str, Any]:
+    """Returns parameters and running statistics by names such as `params/stem/kernel`."""
+    return flatten_dict({'params': state.params, 'batch_stats': state.batch_stats}, sep='/')
+
+
+def place(arrays: Mapping[str, np.ndarray], state: TrainState) -> TrainState:
+    """Returns the state with these arrays, by the names of `variables`, in place of its own."""
+    own = variables(state)
+    typed = {name: array.astype(own[name].dtype) for name, array in arrays.items()}
+    placed = unflatten_dict(own | typed, sep='/')
+    placed.setdefault('batch_stats', state.batch_stats)
+    return dataclasses.replace(state, **placed, ema=dict(placed) if state.ema else None)
+
+
+def load(config: Any, targets: Mapping[str, Any], console: Console) -> dict[str, np.ndarray]:
+    """Returns the weights of `config.init.weights` by the names of `variables`.
 
     Args:
       config: as from `configs/default.py`.
-      variables: `params` and `batch_stats` of the first state.
+      targets: what `variables` gives for the first state, or its shapes.
       console: says what was loaded.
 
     Raises:
@@ -49,17 +65,16 @@ def load(config: Any, variables: Mapping[str, Any], console: Console) -> dict[st
     path = _downloaded(name.removeprefix(_HUB)) if name.startswith(_HUB) else pathlib.Path(name)
     arrays = _read(path.expanduser())
     try:
-        placed, whole = published.convert(config.model.to_dict(), arrays, variables)
+        placed = published.convert(config.model.to_dict(), arrays, targets)
     except ValueError as error:
         raise UserError(
             f'The weights of {name} do not fit: {error}. config.model must be the published net, '
             f'as in --config=configs/nets.py:NET; it is of the family {config.model.family}.'
         ) from error
-    head = 'the last layer too' if whole else 'but for the last layer, which is new'
-    console.line(f'Weights   {name}: {len(arrays)} arrays, {head}')
-    return jax.tree.map(
-        lambda array, like: np.asarray(array).astype(like.dtype), placed, dict(variables)
-    )
+    new = len(placed) < len(targets)
+    head = 'but for the last layer, which is new' if new else 'the last layer too'
+    console.line(f'Weights   {name}: {len(placed)} arrays, {head}')
+    return placed
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:

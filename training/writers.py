@@ -36,8 +36,8 @@ class TensorBoard:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in fields.items()
         }
-        rows = [dataclasses.astuple(layer) for layer in layers]
         headings = ('layer', 'output', 'parameters', 'FLOPs', 'receptive field')
+        rows = [dataclasses.astuple(layer)[: len(headings)] for layer in layers]
         texts = {
             'config': _markdown(('field', 'value'), fields.items()),
             'model': _markdown(headings, rows),

@@ -1,0 +1,165 @@
+"""What `--describe` predicts against what training then takes: seconds of an epoch, peak memory.
+
+  python benchmarks/forecast.py                    all of CASES, about 12 minutes on 2 cores
+  python benchmarks/forecast.py --only=plain       those whose names hold the word
+  python benchmarks/forecast.py --json=FILE        the figures, with versions and hardware
+
+Prediction and training run in a fresh process each, one after the other, on generated images of
+32x32 pixels in colour, with a compilation cache of their own (empty before the first case). The
+measured epoch is the median time between the evaluations' lines in metrics.jsonl, which holds
+training, evaluation and saving; the epoch before the first line, in which TensorFlow is imported,
+is not among them. The measured peak is VmHWM of the process; so imports, data and compiled
+programs are in it, as they are in the prediction.
+"""
+
+import json
+import os
+import pathlib
+import runpy
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags, logging
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+_ONLY = flags.DEFINE_string('only', '', 'Part of the names of the cases to run.')
+_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
+_CHILD = flags.DEFINE_string('child', '', 'Of this script alone: what a process of it does.')
+_IMAGES, _SIDE, _EPOCHS = 5000, 32, 4.0
+
+
+class Case(NamedTuple):
+    """A config to predict and to train: its file, and fields by dotted name."""
+
+    name: str
+    file: str
+    fields: dict[str, Any]
+
+
+CASES = [
+    Case('plain 3x32', 'configs/plain_small.py', {}),
+    Case('plain 3x32, batch 512', 'configs/plain_small.py', {'batch_size': 512}),
+    Case('plain 3x64', 'configs/plain_small.py', {'model.width': 64}),
+    Case('plain 6x32, adamw, ema', 'configs/plain_small.py',
+         {'model.stage_sizes': (2, 2, 2), 'optimizer.name': 'adamw', 'ema_decay': 0.99}),
+    Case('plain 3x32, flatten, dense', 'configs/plain_small.py',
+         {'model.head.pooling': 'flatten', 'model.head.dense_units': (512,)}),
+    Case('ResNet-8, width 16', 'configs/resnet_small.py', {}),
+    Case('ResNet-8, width 32', 'configs/resnet_small.py', {'model.width': 32}),
+    Case('ResNet-8, width 16, streamed', 'configs/resnet_small.py',
+         {'dataset.storage': 'stream'}),
+    Case('ResNet-14, width 16, augmented', 'configs/resnet_small.py',
+         {'model.stage_sizes': (2, 2, 2), 'augment': 'photos'}),
+    Case('ResNet-20, width 16', 'configs/resnet_small.py', {'model.stage_sizes': (3, 3, 3)}),
+]  # fmt: skip
+
+
+def make_images(path: pathlib.Path) -> None:
+    """Writes images of noise over one of ten colours."""
+    generator = np.random.default_rng(0)
+    labels = (np.arange(_IMAGES) % 10).astype(np.int32)
+    colours = generator.integers(40, 200, (10, 1, 1, 3))
+    noise = generator.integers(-40, 56, (_IMAGES, _SIDE, _SIDE, 3))
+    np.savez(path, images=(colours[labels] + noise).astype(np.uint8), labels=labels)
+
+
+def config_of(case: Case, data: str) -> Any:
+    """Returns the config of a case on a data set."""
+    config = runpy.run_path(case.file)['get_config'](data)
+    config.update_from_flattened_dict({'epochs': _EPOCHS, 'optimizer.warmup_epochs': 0.5})
+    config.update_from_flattened_dict(case.fields)
+    return config
+
+
+def predict(case: Case, data: str) -> dict[str, float]:
+    """Returns what `--describe` says of a case."""
+    from training.describe import describe
+
+    figures = describe(config_of(case, data), quiet=True)
+    predicted = figures['predicted']
+    return {
+        'epoch_seconds': predicted['epoch_seconds'],
+        'peak_bytes': predicted['host_peak_bytes'],
+        'total_seconds': predicted['total_seconds'],
+        'device': figures['device'],
+        'versions': figures['versions'],
+    }
+
+
+def train(case: Case, data: str) -> dict[str, float]:
+    """Trains a case and returns what it took."""
+    from training.loop import train_and_evaluate
+    from training.run_folder import RunFolder
+
+    moments, append = [], RunFolder.append_metrics
+
+    def note(folder, line):
+        moments.append(time.perf_counter())
+        append(folder, line)
+
+    RunFolder.append_metrics = note
+    with tempfile.TemporaryDirectory() as folder:
+        result = train_and_evaluate(config_of(case, data), folder, quiet=True)
+    status = pathlib.Path('/proc/self/status').read_text()
+    return {
+        'epoch_seconds': statistics.median(np.diff(moments).tolist()),
+        'peak_bytes': 1024 * int(status.partition('VmHWM:')[2].split()[0]),
+        'total_seconds': result['seconds']['total'],
+    }
+
+
+def in_a_process(what: str, case: Case, scratch: pathlib.Path) -> dict[str, Any]:
+    """Predicts or trains a case in a process of its own."""
+    answer = scratch / 'answer.json'
+    environment = {
+        'JAX_COMPILATION_CACHE_DIR': str(scratch / 'xla'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+    }
+    subprocess.run(
+        [sys.executable, __file__, f'--child={what}:{CASES.index(case)}:{scratch}'],
+        env=os.environ | environment, check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return json.loads(answer.read_text())
+
+
+def main(_) -> None:
+    """Runs the cases and prints predicted and measured figures."""
+    logging.set_verbosity(logging.FATAL)
+    if _CHILD.value:
+        what, index, scratch = _CHILD.value.split(':', 2)
+        do = {'predict': predict, 'train': train}[what]
+        figures = do(CASES[int(index)], f'npz:{scratch}/images.npz')
+        pathlib.Path(scratch, 'answer.json').write_text(json.dumps(figures))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = pathlib.Path(folder)
+        make_images(scratch / 'images.npz')
+        for case in (case for case in CASES if _ONLY.value in case.name):
+            predicted = in_a_process('predict', case, scratch)
+            measured = in_a_process('train', case, scratch)
+            rows.append({'name': case.name, 'predicted': predicted, 'measured': measured})
+            show(rows[-1])
+    if _JSON.value:
+        pathlib.Path(_JSON.value).write_text(json.dumps(rows, indent=1) + '\n')
+
+
+def show(row: dict[str, Any]) -> None:
+    """Prints a line: predicted / measured, and their ratio."""
+    cells = [f'{row["name"]:32}']
+    for name, unit, scale in (('epoch_seconds', 's', 1), ('total_seconds', 's', 1),
+                              ('peak_bytes', 'MiB', 2**20)):  # fmt: skip
+        ours, theirs = row['predicted'][name] / scale, row['measured'][name] / scale
+        cells.append(f'{name.partition("_")[0]} {ours:7.2f} / {theirs:7.2f} {unit}, '
+                     f'{ours / theirs:4.2f}')  # fmt: skip
+    print('   '.join(cells), flush=True)
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,226 @@
+"""What `train.py --describe` says of a config: what its net is, costs and needs. Trains nothing.
+
+Figures by arithmetic stand beside those XLA counts in the compiled programs; seconds come from a
+few real steps on the real data, whose state is thrown away. Nothing is written but caches.
+"""
+
+import contextlib
+import dataclasses
+import math
+import statistics
+import time
+from typing import Any
+
+import jax
+import psutil
+
+from console import Console, size
+from errors import UserError
+from models import summary
+from training import memory, results
+from training.prepared import Prepared, open_devices
+
+# The first dispatches are slower: memory is touched for the first time, caches are cold.
+_WARM_UP = 2
+_AT_LEAST, _AT_MOST, _ENOUGH_SECONDS = 5, 60, 4.0
+# What a run loads only after its first step: TensorFlow for TensorBoard's events, matplotlib for
+# pictures, orbax's threads; measured with the versions of requirements.txt.
+_LOADED_LATER_BYTES = 600 * 2**20
+
+
+def describe(config: Any, quiet: bool = False) -> dict[str, Any]:
+    """Describes the net of a config and predicts time and memory of its training.
+
+    Args:
+      config: as from `configs/default.py`.
+      quiet: print the figures without the table of layers and the data.
+
+    Returns:
+      What is printed: `layers` (the fields of `models.summary.Layer`), totals for one example
+      (`parameters`, `multiply_adds`, `flops`, `activation_bytes`), `xla` (FLOPs for one example
+      of both programs, null where XLA does not say; bytes on each device; seconds of compiling),
+      `predicted` (seconds, bytes), `concerns`, and where the figures come from.
+
+    Raises:
+      UserError: something the user can mend, such as a net that memory cannot hold.
+    """
+    started = time.perf_counter()
+    devices = open_devices(config)
+    if config.debug_nans:
+        raise UserError('--describe looks at compiled programs: leave out --config.debug_nans.')
+    console = Console(quiet)
+    console.line(
+        f'Leadline  {config.dataset.name} on {devices.describe()}, described and not trained',
+        always=True,
+    )
+    with contextlib.closing(Prepared(config, devices, console)) as run:
+        console.model(run.layers, memory=True)
+        figures = _net(run) | results.provenance(config, devices.facts())
+        run.place_data()
+        state = devices.replicate(run.initial_state())
+        start_up = time.perf_counter() - started
+        count = run.dispatch_length(0)
+        program, _ = run.train_program(state, 0, count)
+        plan = run.check_program(program)
+        seconds, state = _step_seconds(run, state, count)
+        single, _ = run.train_program(state, 0, 1)
+        batch_seconds, evaluation = _batch_seconds(run, state)
+        figures['xla'] = {
+            'training_flops': _flops(run, single),
+            'evaluation_flops': _flops(run, evaluation),
+            'bytes': plan,
+            'compile_seconds': run.compile_seconds,
+        }
+        figures['predicted'] = {
+            'step_seconds': seconds,
+            **_predicted_seconds(run, seconds, batch_seconds, start_up + run.compile_seconds),
+            **_predicted_bytes(run, plan),
+        }
+    _show(console, run, figures)
+    return figures
+
+
+def _net(run: Prepared) -> dict[str, Any]:
+    """Returns what arithmetic says; all figures but those of the layers are for one example."""
+    rows, remat = run.layers, run.config.model.get('remat', False)
+    flops = sum(row.flops for row in rows)
+    return {
+        'layers': [dataclasses.asdict(row) for row in rows],
+        'parameters': sum(row.parameters for row in rows),
+        'multiply_adds': flops // 2,
+        'flops': flops,
+        'activation_bytes': memory.activation_bytes(rows, remat),
+        'concerns': summary.concerns(rows),
+    }
+
+
+def _flops(run: Prepared, program: Any) -> float | None:
+    """Returns the FLOPs XLA counts in a program, for one example; None where it does not say."""
+    counted = (program.cost_analysis() or {}).get('flops')
+    return counted and counted * run.devices.count / run.config.batch_size
+
+
+def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
+    """Returns the median seconds of a training step, and the state, which the steps use up.
+
+    Done as the loop does it: a dispatch is waited for when the next one is on its way, so that
+    reading the next batch is in the time only where it takes longer than the step.
+    """
+    times: list[float] = []
+    begun = last = time.perf_counter()
+    step, before = 0, None
+    while len(times) < _WARM_UP + _AT_LEAST or (
+        len(times) < _AT_MOST and time.perf_counter() - begun < _ENOUGH_SECONDS
+    ):
+        program, arguments = run.train_program(state, step, count)
+        state, values = program(*arguments)
+        jax.block_until_ready(before)
+        now = time.perf_counter()
+        times.append((now - last) / count)
+        last, before, step = now, values, step + count
+    jax.block_until_ready(state)
+    return statistics.median(times[_WARM_UP:]), state
+
+
+def _batch_seconds(run: Prepared, state: Any) -> tuple[float, Any]:
+    """Returns the median seconds of evaluating a batch, and the program that does it."""
+    times: list[float] = []
+    begun, variables = time.perf_counter(), state.reported()
+    while len(times) < 1 + _AT_LEAST and time.perf_counter() - begun < _ENOUGH_SECONDS:
+        last = time.perf_counter()
+        for plan, _ in run.pipeline.eval_batches('validation'):
+            program, arguments = run.eval_program(variables, plan)
+            run.devices.gather(program(*arguments))
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+            if len(times) > _AT_LEAST:
+                break
+    return statistics.median(times[1:] or times), program
+
+
+def _predicted_seconds(run: Prepared, step: float, batch: float, before: float) -> dict[str, float]:
+    """Returns the seconds of an evaluation, an epoch with its evaluations, and the whole run.
+
+    Args:
+      run: gives the plan.
+      step: seconds of a training step.
+      batch: seconds of a batch in evaluation.
+      before: seconds until the first step.
+    """
+
+    def judging(*splits: str) -> float:
+        sizes = [run.pipeline.sizes.get(split, 0) for split in splits]
+        return batch * sum(math.ceil(examples / run.config.batch_size) for examples in sizes)
+
+    evaluation = judging('stopping', 'validation')
+    evaluations = math.ceil(run.total_steps / run.evaluation_steps)
+    training = run.total_steps * step + evaluations * evaluation
+    return {
+        'evaluation_seconds': evaluation,
+        'epoch_seconds': run.steps_per_epoch * (step + evaluation / run.evaluation_steps),
+        'total_seconds': before + training + judging('validation', 'test'),
+    }
+
+
+def _predicted_bytes(run: Prepared, plan: dict[str, int]) -> dict[str, int | None]:
+    """Returns the peak of the process on the host, and of a device with memory of its own.
+
+    On the host that is what this process holds by now, which has done all that training does but
+    for what a run loads later; on CPU the temporaries of a step come on top.
+    """
+    own = run.devices.platform != 'cpu'
+    host = psutil.Process().memory_info().rss + _LOADED_LATER_BYTES
+    if not own:
+        host += plan.get('temporaries', 0) * run.devices.count
+    return {'host_peak_bytes': host, 'device_peak_bytes': plan.get('total') if own else None}
+
+
+def _show(console: Console, run: Prepared, figures: dict[str, Any]) -> None:
+    config, xla, predicted = run.config, figures['xla'], figures['predicted']
+    flops, examples = figures['flops'], config.batch_size // run.devices.count
+    console.line(
+        f'Model     {config.model.family}: {figures["parameters"]:,} parameters, '
+        f'{figures["multiply_adds"]:,} multiply-adds ({flops:,} FLOPs) per example forward',
+        always=True,
+    )
+    counted = (
+        ('evaluation', flops, xla['evaluation_flops']),
+        ('training', 3 * flops, xla['training_flops']),  # Backward costs twice forward.
+    )
+    console.table(
+        ['FLOPs per example', 'by arithmetic', 'by XLA', 'ratio'],
+        [
+            [name, f'{ours:,}', f'{theirs:,.0f}', f'{theirs / max(1, ours):.2f}']
+            if theirs
+            else [name, f'{ours:,}', '-', '-']
+            for name, ours, theirs in counted
+        ],
+    )
+    plan = {what: size(count) for what, count in xla['bytes'].items()}
+    planned = (
+        '; XLA plans {total}: arguments {arguments}, temporaries {temporaries}, output {output} '
+        '({aliased} of it in the arguments), code {code}'.format(**plan)
+        if plan
+        else ''
+    )
+    console.line(
+        f'Memory    outputs of the layers in a training step of {examples} examples on a device '
+        f'{size(examples * figures["activation_bytes"])}{planned}\n'
+        f'Time      a step {predicted["step_seconds"]:.3g} s, an evaluation '
+        f'{predicted["evaluation_seconds"]:.3g} s, compiling {xla["compile_seconds"]:.1f} s\n'
+        f'Predicted {predicted["epoch_seconds"]:.3g} s an epoch with its evaluations, '
+        f'{_duration(predicted["total_seconds"])} for {config.epochs:g} epochs; peak memory '
+        f'{size(predicted["host_peak_bytes"])} of the process'
+        + (f', {size(predicted["device_peak_bytes"])} of a device'
+           if predicted['device_peak_bytes'] else ''),
+        always=True,
+    )  # fmt: skip
+    for text in figures['concerns']:
+        console.line(f'Warning   {text}', always=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02}:{seconds:02} hours' if hours else f'{minutes}:{seconds:02} min'

@@ -1,0 +1,228 @@
+"""A run before its first step: data, net, plan, and the programs it compiles. Writes nothing.
+
+The loop trains with it, and `--describe` measures it.
+"""
+
+import functools
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+import input_pipeline
+from auditing import findings
+from configs import default
+from console import Console
+from errors import UserError
+from models import scaling, summary
+from training import memory, recipe, weights
+from training import step as training_step
+from training.data_parallel import DataParallel
+from training.optimizer import is_frozen
+
+# On GPU and TPU a dispatch holds so many steps at most, and so many FLOPs: about a second on a
+# large device, since signals wait for it.
+_STEPS_PER_DISPATCH = 50
+_FLOPS_PER_DISPATCH = 3e13
+_BYTES_PER_DISPATCH = 2**28  # Of inputs that stream.
+
+
+def open_devices(config: Any) -> DataParallel:
+    """Checks the config and returns the devices it runs on.
+
+    Raises:
+      UserError: a field is wrong, or the devices cannot do what it asks for.
+    """
+    default.validate(config)
+    if jax.dtypes.canonicalize_dtype(config.dtype) != config.dtype:
+        raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
+    return DataParallel(config.parallel, config.batch_size)
+
+
+class Prepared:
+    """What is known, loaded and compiled before a config is trained.
+
+    Args:
+      config: as from `configs/default.py`.
+      devices: from `open_devices`.
+      console: says what the data holds.
+
+    Attributes:
+      pipeline: the data.
+      recipe: what a step is made of.
+      layers: of the net.
+      steps_per_epoch: a fraction, since passes follow one another without a gap.
+      total_steps: of the run.
+      evaluation_steps: from one evaluation to the next.
+      memory_bytes: what a device had room for before anything was put there.
+      compile_seconds: spent by `compiled` so far.
+
+    Raises:
+      UserError: data and config do not go together, or the net cannot fit.
+    """
+
+    def __init__(self, config: Any, devices: DataParallel, console: Console):
+        self.config, self.devices = config, devices
+        self.memory_bytes = devices.memory_bytes()
+        # Inputs may take a quarter of a device's memory.
+        self.pipeline = input_pipeline.load(
+            config, self.memory_bytes / 4, console, scaling.multipliers(config.scale).resolution
+        )
+        recipe.check_family(config, self.pipeline.source.holds)
+        console.data(self.pipeline, findings.brief(self.pipeline))
+        self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
+        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
+        self.recipe = recipe.build(
+            config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
+        )
+        if self.recipe.augmentation.mixes:
+            devices.check_pairs(config.batch_size)
+        self.layers = _layers(self.recipe, self.pipeline.input_shape)
+        memory.check(self.needed_bytes(), self.memory_bytes, config.dtype)
+        self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers, self.pipeline)
+        self.train_steps = devices.map_train(
+            functools.partial(training_step.train_steps, self.recipe), not config.debug_nans
+        )
+        self.eval_step = devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
+        self.compile_seconds = 0.0
+        self._weights: dict[str, np.ndarray] = {}
+        self._executables: dict[Any, Any] = {}
+        self._reader = input_pipeline.ReadAhead(self.pipeline)
+
+    def close(self) -> None:
+        """Lets go of the thread that reads ahead."""
+        self._reader.close()
+
+    def needed_bytes(self) -> dict[str, int]:
+        """Returns what a training step needs on each device at least, by arithmetic."""
+        config, count = self.config, self.config.batch_size // self.devices.count
+        state = jax.eval_shape(self._init, *self._init_arguments())
+        weights.check_parts(self.recipe.frozen, state.params)
+        # What lies before the first part that trains is not kept for the backward pass.
+        rows = [
+            row for row in self.layers if not is_frozen(row.name.split('/')[0], self.recipe.frozen)
+        ]
+        per_example = memory.activation_bytes(rows, config.model.get('remat', False))
+        return {
+            'weights with what the optimizer keeps': memory.nbytes(state),
+            'gradients': memory.nbytes(state.params),
+            f'activations of {count} examples': count * per_example,
+            'data': memory.nbytes(self.pipeline.resident()),
+        }
+
+    def place_data(self) -> None:
+        """Puts what stays on the devices there."""
+        self.resident = self.devices.replicate(self.pipeline.resident())
+
+    def load_weights(self, console: Console) -> None:
+        """Reads `config.init.weights`, with which `initial_state` then begins.
+
+        Raises:
+          UserError: they cannot be read, or are of another net.
+        """
+        state = jax.eval_shape(self._init, *self._init_arguments())
+        self._weights = weights.load(self.config, weights.variables(state), console)
+
+    def initial_state(self) -> training_step.TrainState:
+        """Makes the state of step 0, on one device."""
+        arguments = self._init_arguments()
+        # Random numbers in many shapes compile slowly and run once: level 0 compiles several
+        # times faster on CPU.
+        quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
+        options = quick if self.devices.platform == 'cpu' else {}
+        program = jax.jit(self._init).lower(*arguments).compile(compiler_options=options)
+        state = program(*arguments)
+        return weights.place(self._weights, state) if self._weights else state
+
+    def _init_arguments(self) -> tuple[Any, ...]:
+        return np.uint32(self.config.seed), self.pipeline.normalization, self.pipeline.targets
+
+    def _init(self, *arguments: Any) -> training_step.TrainState:
+        return training_step.init_state(self.recipe, self.pipeline.input_shape, *arguments)
+
+    def dispatch_length(self, step: int) -> int:
+        """Returns the steps of the dispatch that begins at `step`, which follow from it alone.
+
+        Single steps fill up what is left before an evaluation, so that there are two programs to
+        compile and no more.
+        """
+        room = self.evaluation_steps - step % self.evaluation_steps
+        room = min(room, self.total_steps - step)
+        return self.dispatch_steps if self.dispatch_steps <= room else 1
+
+    def train_program(self, state: Any, step: int, count: int) -> tuple[Any, tuple[Any, ...]]:
+        """Returns the compiled program of `count` steps from `step` on, and its arguments.
+
+        It gives the next state and the metrics, and reuses the memory of `state`.
+        """
+        plans = [self._reader.train_batch(step + i) for i in range(count)]
+        stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
+        arguments = state, self.resident, self.devices.split(stacked, axis=1)
+        return self._compiled(self.train_steps, count, *arguments), arguments
+
+    def check_program(self, program: Any) -> dict[str, int]:
+        """Returns what XLA plans for a compiled training step, in bytes on each device.
+
+        Raises:
+          UserError: it is more than there was room for.
+        """
+        plan = memory.planned(program)
+        if plan:
+            needed = {'as XLA plans it': plan['total']}
+            memory.check(needed, self.memory_bytes, self.config.dtype)
+        return plan
+
+    def logits(self, variables: dict[str, Any], split: str) -> np.ndarray:
+        """Computes the logits [N, K] of every example of a split, in stored order."""
+        outputs = []
+        for plan, real in self.pipeline.eval_batches(split):
+            program, arguments = self.eval_program(variables, plan)
+            outputs.append((program(*arguments), real))
+        return np.concatenate([self.devices.gather(logits)[:real] for logits, real in outputs])
+
+    def eval_program(
+        self, variables: dict[str, Any], plan: dict[str, np.ndarray]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Returns the compiled evaluation of one of `Pipeline.eval_batches`, and its arguments."""
+        arguments = variables, self.resident, self.devices.split(plan, axis=0)
+        return self._compiled(self.eval_step, self.config.batch_size, *arguments), arguments
+
+    def _compiled(self, mapped: Any, shape: int, *arguments: Any) -> Any:
+        """Compiles once per shape, so that memory is known and compilation has its own clock."""
+        if self.config.debug_nans:
+            return mapped  # JAX looks for the operation in functions it may run piece by piece.
+        key = (mapped, shape)
+        if key not in self._executables:
+            begun = time.perf_counter()
+            self._executables[key] = mapped.lower(*arguments).compile()
+            self.compile_seconds += time.perf_counter() - begun
+        return self._executables[key]
+
+
+def _layers(parts: recipe.Recipe, input_shape: tuple[int, ...]) -> list[summary.Layer]:
+    try:
+        return summary.summarize(parts.model, input_shape)
+    except summary.EmptyMapError as error:
+        shape = 'x'.join(map(str, input_shape))
+        raise UserError(
+            f'The images of {shape} are too small for this net: {error}. Set a larger '
+            '--config.dataset.image_size, or fewer layers or smaller kernels.'
+        ) from error
+
+
+def _dispatch_steps(
+    config: Any, platform: str, rows: list[summary.Layer], pipeline: input_pipeline.Pipeline
+) -> int:
+    if config.steps_per_dispatch or config.debug_nans:
+        return 1 if config.debug_nans else config.steps_per_dispatch
+    if platform == 'cpu':
+        return 1  # XLA runs gradient convolutions many times slower inside a loop there.
+    flops = 3 * sum(row.flops for row in rows) * config.batch_size  # Backward costs twice forward.
+    steps = min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops)))
+    if pipeline.streams:
+        steps = min(
+            steps, _BYTES_PER_DISPATCH // (pipeline.source.inputs[0].nbytes * config.batch_size)
+        )
+    return max(1, steps)
