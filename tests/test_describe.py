@@ -63,19 +63,15 @@ def test_counts_and_fields_agree_with_hand_arithmetic():
 
 
 def test_sequences_count_every_time_and_have_no_field():
-    class Sequences(nn.Module):
-        @nn.compact
-        def __call__(self, x, train):
-            x = nn.RNN(nn.OptimizedLSTMCell(8))(x)
-            x = nn.RNN(nn.GRUCell(4))(x)
-            return nn.Dense(2, name='logits')(x[:, -1])
-
-    rows = summary.summarize(Sequences(), (10, 3))
+    config = default.get_config('series:x.csv', 'recurrent')
+    config.model.units = (8, 4)
+    model = models.build(config.model.to_dict(), 2)
+    rows = summary.summarize(model, (10, 3))
     assert [row.output_shape for row in rows] == [(10, 8), (10, 4), (2,)]
     assert [row.flops for row in rows] == [
-        2 * 10 * 4 * 8 * (3 + 8), 2 * 10 * 3 * 4 * (8 + 4), 2 * 4 * 2
+        2 * 10 * 4 * 8 * (3 + 8), 2 * 10 * 4 * 4 * (8 + 4), 2 * 4 * 2
     ]  # fmt: skip
-    assert sum(row.parameters for row in rows) == total(Sequences(), (10, 3))
+    assert sum(row.parameters for row in rows) == total(model, (10, 3))
     assert all(row.receptive_field is None for row in rows)
     features = nn.Sequential([nn.Dense(5, name='hidden'), nn.relu])
     rows = summary.summarize(Called(features), (7,))
