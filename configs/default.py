@@ -260,12 +260,6 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f'config.{name} is missing; its default is {f.default!r}.')
         if text := problem(values[name], f):
             raise UserError(f'config.{name} {text}; it is {values[name]!r}.')
-    for name, scaled in (('width', 'width'), ('depth', 'stage_sizes')):
-        if config.scale[name] != 1.0 and scaled not in config.model:
-            raise UserError(
-                f'config.scale.{name} multiplies config.model.{scaled}, which the family {family} '
-                'does not have: set it to 1.'
-            )
     _check_dataset(config.dataset)
     augmentation.parse(config.augment)
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 _WIDTHS = ('width', 'stem_width', 'head_width', 'filters', 'units', 'hidden_units')
-_DEPTHS = ('stage_sizes',)
 
 
 class Multipliers(NamedTuple):
@@ -65,10 +64,11 @@ def scale(model: Mapping[str, Any], width: float, depth: float) -> dict[str, Any
             if name in model:
                 scaled[name] = _each(lambda n: n and nearest_filters(n * width), model[name])
     if depth != 1.0:
-        if not any(name in model for name in _DEPTHS):
+        if 'stage_sizes' not in model:
             raise ValueError(f'the family {model["family"]} has no stages to make deeper')
-        for name in _DEPTHS:
-            scaled[name] = _each(lambda n: n and max(1, math.floor(n * depth + 0.5)), model[name])
+        scaled['stage_sizes'] = tuple(
+            n and max(1, math.floor(n * depth + 0.5)) for n in model['stage_sizes']
+        )
     return scaled
 
 

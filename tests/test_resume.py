@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import start, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_step import checkpoint_arrays
+from test_step import checkpoint
 
 import training.loop
 from training.loop import train_and_evaluate
@@ -32,7 +32,7 @@ TIMINGS = ('seconds',)
 def parameters(folder):
     """Returns every array of the last checkpoint, as saved."""
     latest = max(int(p.name) for p in (folder / 'checkpoints').iterdir())
-    return checkpoint_arrays(folder, latest)
+    return jax.tree.leaves(checkpoint(folder, latest))
 
 
 def outcome(folder):

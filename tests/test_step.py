@@ -147,11 +147,11 @@ def test_adamw_trains(tiny_config, tmp_path):
     assert result['test']['accuracy'] > 0.6
 
 
-def checkpoint_arrays(folder, step):
-    """Returns every array of a checkpoint, as saved."""
+def checkpoint(folder, step):
+    """Returns the state of a checkpoint, as saved."""
     with ocp.CheckpointManager(folder / 'checkpoints') as manager:
         restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored['state'])]
+    return jax.tree.map(np.asarray, restored['state'])
 
 
 def test_divergence_is_told_and_keeps_the_last_good_checkpoint(tiny_config, tmp_path, capsys):
@@ -164,7 +164,7 @@ def test_divergence_is_told_and_keeps_the_last_good_checkpoint(tiny_config, tmp_
     assert result['status'] == 'diverged'
     assert result['test']['accuracy'] is None
     assert 0 < result['saved_step'] < result['diverged_step']
-    kept = checkpoint_arrays(tmp_path, result['saved_step'])
+    kept = jax.tree.leaves(checkpoint(tmp_path, result['saved_step']))
     assert all(np.isfinite(array).all() for array in kept)
     assert f'step {result["diverged_step"]}' in capsys.readouterr().out
     assert not (tmp_path / 'predictions.npz').exists()

@@ -395,7 +395,7 @@ def test_files_that_are_none_are_named(tmp_path, tables):
         (dense_small, 'table:numbers.csv', {'model__head__outputs': 'sigmoid'},
          'sigmoid is for two classes; the labels are numbers'),
         (dense_small, 'table:classes.csv', {'scale__width': 2.0},
-         'config.scale.width multiplies config.model.width, which the family dense does not have'),
+         'the family dense has no stages to make deeper'),
         (recurrent_small, 'series:series.csv', {'model__units': ()}, 'config.model.units must'),
     ],
 )  # fmt: skip
