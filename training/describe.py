@@ -144,6 +144,9 @@ def _batch_seconds(run: Prepared, state: Any) -> tuple[float, Any]:
 def _predicted_seconds(run: Prepared, step: float, batch: float, before: float) -> dict[str, float]:
     """Returns the seconds of an evaluation, an epoch with its evaluations, and the whole run.
 
+    Writing is in none of them: checkpoints are written while training goes on; pictures and
+    TensorBoard's events keep a short run waiting some seconds at its end.
+
     Args:
       run: gives the plan.
       step: seconds of a training step.
