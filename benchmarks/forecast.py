@@ -1,6 +1,6 @@
 """What `--describe` predicts against what training then takes: seconds of an epoch, peak memory.
 
-  python benchmarks/forecast.py                    all of CASES, about 12 minutes on 2 cores
+  python benchmarks/forecast.py                    all of CASES in three rounds: 20 minutes, 2 cores
   python benchmarks/forecast.py --only=plain       those whose names hold the word
   python benchmarks/forecast.py --json=FILE        the figures, with versions and hardware
 
@@ -8,8 +8,8 @@ Prediction and training run in a fresh process each, one after the other, on gen
 32x32 pixels in colour, with a compilation cache of their own (empty before the first case). The
 measured epoch is the median time between the evaluations' lines in metrics.jsonl, which holds
 training, evaluation and saving; the epoch before the first line, in which TensorFlow is imported,
-is not among them. The measured peak is VmHWM of the process; so imports, data and compiled
-programs are in it, as they are in the prediction.
+is not among them. The measured peak is VmHWM of the process, so imports, data and compiled programs
+are in it, as they are in the prediction. The table has medians over the rounds.
 """
 
 import json
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 _ONLY = flags.DEFINE_string('only', '', 'Part of the names of the cases to run.')
 _JSON = flags.DEFINE_string('json', None, 'File for the figures.')
 _CHILD = flags.DEFINE_string('child', '', 'Of this script alone: what a process of it does.')
-_IMAGES, _SIDE, _EPOCHS = 5000, 32, 4.0
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often each case is predicted and trained.')
+_IMAGES, _SIDE, _EPOCHS = 2000, 32, 4.0
+_FIGURES = {'epoch_seconds': ('s', 1), 'total_seconds': ('s', 1), 'peak_bytes': ('MiB', 2**20)}
 
 
 class Case(NamedTuple):
@@ -77,7 +80,7 @@ def config_of(case: Case, data: str) -> Any:
     return config
 
 
-def predict(case: Case, data: str) -> dict[str, float]:
+def predict(case: Case, data: str) -> dict[str, Any]:
     """Returns what `--describe` says of a case."""
     from training.describe import describe
 
@@ -137,27 +140,36 @@ def main(_) -> None:
         figures = do(CASES[int(index)], f'npz:{scratch}/images.npz')
         pathlib.Path(scratch, 'answer.json').write_text(json.dumps(figures))
         return
-    rows = []
+    cases = [case for case in CASES if _ONLY.value in case.name]
+    rounds: dict[str, list[Any]] = {case.name: [] for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         make_images(scratch / 'images.npz')
-        for case in (case for case in CASES if _ONLY.value in case.name):
-            predicted = in_a_process('predict', case, scratch)
-            measured = in_a_process('train', case, scratch)
-            rows.append({'name': case.name, 'predicted': predicted, 'measured': measured})
-            show(rows[-1])
+        # Rounds of all cases, so that what else the machine does meets every case.
+        for _ in range(_ROUNDS.value):
+            for case in cases:
+                both = {what: in_a_process(what, case, scratch) for what in ('predict', 'train')}
+                rounds[case.name].append(both)
+                show(case.name, [both])
+    print(f'Medians of {_ROUNDS.value} rounds; predicted / measured, ratio:')
+    for name, pairs in rounds.items():
+        show(name, pairs)
     if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(rows, indent=1) + '\n')
+        pathlib.Path(_JSON.value).write_text(json.dumps(rounds, indent=1) + '\n')
 
 
-def show(row: dict[str, Any]) -> None:
-    """Prints a line: predicted / measured, and their ratio."""
-    cells = [f'{row["name"]:32}']
-    for name, unit, scale in (('epoch_seconds', 's', 1), ('total_seconds', 's', 1),
-                              ('peak_bytes', 'MiB', 2**20)):  # fmt: skip
-        ours, theirs = row['predicted'][name] / scale, row['measured'][name] / scale
-        cells.append(f'{name.partition("_")[0]} {ours:7.2f} / {theirs:7.2f} {unit}, '
-                     f'{ours / theirs:4.2f}')  # fmt: skip
+def show(name: str, pairs: Sequence[dict[str, Any]]) -> None:
+    """Prints a line: medians of what was predicted and measured, and their ratio."""
+    cells = [f'{name:30}']
+    for figure, (unit, scale) in _FIGURES.items():
+        predicted, measured = (
+            statistics.median(pair[what][figure] for pair in pairs) / scale
+            for what in ('predict', 'train')
+        )
+        cells.append(
+            f'{figure.partition("_")[0]} {predicted:,.1f} / {measured:,.1f} {unit}, '
+            f'{predicted / measured:.2f}'
+        )
     print('   '.join(cells), flush=True)
 
 

@@ -6,6 +6,7 @@ few real steps on the real data, whose state is thrown away. Nothing is written 
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import statistics
 import time
@@ -124,23 +125,27 @@ def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
 
 def _batch_seconds(run: Prepared, state: Any) -> tuple[float, Any]:
     """Returns the median seconds of evaluating a batch, and the program that does it."""
+    variables = state.reported()
+    first, _ = next(run.pipeline.eval_batches('validation'))
+    program, arguments = run.eval_program(variables, first)
+    jax.block_until_ready(program(*arguments))  # Not among the times: it is compiled here.
     times: list[float] = []
-    begun, variables = time.perf_counter(), state.reported()
-    while len(times) < 1 + _AT_LEAST and time.perf_counter() - begun < _ENOUGH_SECONDS:
-        last = time.perf_counter()
-        for plan, _ in run.pipeline.eval_batches('validation'):
+    begun = last = time.perf_counter()
+    while not times or (len(times) < _AT_LEAST and last - begun < _ENOUGH_SECONDS):
+        for plan, _ in itertools.islice(run.pipeline.eval_batches('validation'), _AT_LEAST):
             program, arguments = run.eval_program(variables, plan)
             run.devices.gather(program(*arguments))
             now = time.perf_counter()
             times.append(now - last)
             last = now
-            if len(times) > _AT_LEAST:
-                break
-    return statistics.median(times[1:] or times), program
+    return statistics.median(times), program
 
 
 def _predicted_seconds(run: Prepared, step: float, batch: float, before: float) -> dict[str, float]:
     """Returns the seconds of an evaluation, an epoch with its evaluations, and the whole run.
+
+    Writing is in none of them: checkpoints are written while training goes on; pictures and
+    TensorBoard's events keep a short run waiting some seconds at its end.
 
     Args:
       run: gives the plan.
