@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import jax
 import numpy as np
 import pytest
 from conftest import start, train
