@@ -19,6 +19,7 @@ from configs import datasets, default
 from data import augmentation
 from errors import UserError, did_you_mean
 from models import FAMILIES
+from models.nets import NETS
 
 # Conditions of the machine that the user can mend; any other OSError is a bug of ours.
 _MENDABLE = {
@@ -185,6 +186,7 @@ def _help_on_fields() -> list[str]:
     for family in FAMILIES:
         fields = {n: f for n, f in default.described(family).items() if n.startswith('model.')}
         lines += ['', f'Fields of the family {family}:', *_describe(fields)]
+    lines += ['', f'Nets of configs/nets.py:NET:DATASET: {", ".join(NETS)}.']
     return [*lines, '', f'Data sets with settings of their own: {", ".join(datasets.DATASETS)}.']
 
 

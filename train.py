@@ -31,6 +31,7 @@ Trains an image classifier and writes everything about it into a run folder.
   python train.py --config=configs/resnet_small.py:fashion_mnist    a set of TensorFlow Datasets
   python train.py --config=configs/plain_small.py --config.model.width=64 --config.seed=1
   python train.py --config=configs/plain_small.py --describe        layers, time and memory
+  python train.py --config=configs/nets.py:resnet20:cifar10         a published net by its name
 
 The same command again goes on with an interrupted run, and shows the result of one that ended.
 Exit status: 0 trained, 1 diverged or the disk is full, 2 a mistake in the command, 130 interrupted.

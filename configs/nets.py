@@ -29,5 +29,5 @@ def get_config(net_and_dataset: str = '') -> ConfigDict:
     changes = {f'model.{field}': value for field, value in net.fields.items()} | dict(net.training)
     config.update_from_flattened_dict(changes)
     if config.dataset.name.startswith('folder:'):
-        config.dataset.image_size = net.image_shape[0]
+        config.dataset.image_size = net.input_shape[0]
     return config

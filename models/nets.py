@@ -1,4 +1,4 @@
-"""Published nets by name: rows of fields over the families, with their exact parameter counts.
+"""Published nets by name: fields of the families, with their exact parameter counts.
 
 To add a net: one line in `NETS`; `--config=configs/nets.py:NAME:DATASET` trains it.
 """
@@ -18,9 +18,10 @@ class Net:
     Attributes:
       family: of `models.FAMILIES`.
       source: where it was published.
-      parameters: with `image_shape` and `classes`; batch norm's running statistics not counted.
-      image_shape: height, width and channels as published, to which the count belongs.
-      classes: as published.
+      parameters: with `input_shape` and `classes`; batch norm's running statistics not counted.
+      input_shape: of one example, as published, to which the count belongs: height, width and
+        channels; or features; or times and features.
+      classes: as published; 1 for a number.
       fields: of the family, where they differ from its defaults.
       training: config fields that the net needs to train at all, where they differ.
     """
@@ -28,7 +29,7 @@ class Net:
     family: str
     source: str
     parameters: int
-    image_shape: tuple[int, int, int] = (224, 224, 3)
+    input_shape: tuple[int, ...] = (224, 224, 3)
     classes: int = 1000
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -38,7 +39,7 @@ class Net:
 _SLOW = {'optimizer.learning_rate': 0.01}
 _ADAMW = {'optimizer.name': 'adamw', 'optimizer.learning_rate': 1e-3,
           'optimizer.weight_decay': 0.05}  # fmt: skip
-_CIFAR: dict[str, Any] = {'image_shape': (32, 32, 3), 'classes': 10}
+_CIFAR: dict[str, Any] = {'input_shape': (32, 32, 3), 'classes': 10}
 _LENET: dict[str, Any] = {
     'stage_sizes': (1, 1), 'norm': 'none', 'padding': 'valid', 'head.pooling': 'flatten',
     'kernel_init': 'glorot_uniform',
@@ -171,4 +172,11 @@ NETS: dict[str, Net] = {
     'convnext_small': _convnext((3, 3, 27, 3), 50_223_688, 0.4),
     # Ours: three stages of 16, 8 and 4 pixels.
     'convnext_cifar': _convnext((2, 2, 4), 2_675_146, 0.1, width=64, patch_size=2),
+    'dense_16': Net(
+        'dense', 'Keras, "Structured data classification", one hidden layer', 193, (10,), 2,
+        {'hidden_units': (16,), 'head.outputs': 'sigmoid'},
+    ),
+    'lstm_64_32': Net(
+        'recurrent', 'Keras, stacked LSTM for a series', 29_345, (24, 1), 1, {'units': (64, 32)},
+    ),
 }  # fmt: skip

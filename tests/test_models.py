@@ -98,8 +98,8 @@ def test_published_nets_have_their_published_parameters(name):
     net = NETS[name]
     config = nets.get_config(name)
     model = models.build(config.model.to_dict(), net.classes)
-    assert count(shapes(model, net.image_shape)['params']) == net.parameters
-    rows = summary.summarize(model, net.image_shape)
+    assert count(shapes(model, net.input_shape)['params']) == net.parameters
+    rows = summary.summarize(model, net.input_shape)
     assert sum(row.parameters for row in rows) == net.parameters
 
 
@@ -238,7 +238,7 @@ def test_each_step_of_phi_doubles_the_flops(name):
 def test_published_nets_have_their_published_multiply_adds(name, multiply_adds):
     net = NETS[name]
     model = models.build(nets.get_config(name).model.to_dict(), net.classes)
-    flops = sum(row.flops for row in summary.summarize(model, net.image_shape))
+    flops = sum(row.flops for row in summary.summarize(model, net.input_shape))
     assert flops / 2 == pytest.approx(multiply_adds, rel=0.02)
 
 

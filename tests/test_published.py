@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import pickle
+import sys
+import types
 import zipfile
 
 import jax
@@ -168,6 +170,18 @@ def test_what_is_wrong_with_a_file_is_named(files, tiny_config, tmp_path, name, 
     with pytest.raises(UserError, match=expected):
         train_and_evaluate(config, tmp_path / 'run', quiet=True)
     assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+def test_the_hub_is_asked_for_the_file(files, monkeypatch):
+    asked = []
+    hub = types.SimpleNamespace(hf_hub_download=lambda *a: asked.append(a) or str(files['whole']))
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', hub)
+    assert weights._downloaded('timm/resnet18.a1_in1k') == files['whole']
+    weights._downloaded('me/mine/net.pth')
+    assert asked == [('timm/resnet18.a1_in1k', 'model.safetensors'), ('me/mine', 'net.pth')]
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(UserError, match='pip install huggingface_hub'):
+        weights._downloaded('me/mine')
 
 
 class Spiteful:

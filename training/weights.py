@@ -108,16 +108,18 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _downloaded(name: str) -> pathlib.Path:
     """Returns the local copy of `OWNER/NAME[/FILE]` of the Hugging Face hub."""
+    owner, _, rest = name.partition('/')
+    repository, _, file = rest.partition('/')
+    if not repository:
+        raise UserError(
+            f'config.init.weights=hub:{name}: write hub:OWNER/NAME or hub:OWNER/NAME/FILE.'
+        )
     try:
         import huggingface_hub
     except ImportError:
         raise UserError(
             'config.init.weights=hub:... needs a package: pip install huggingface_hub.'
         ) from None
-    owner, _, rest = name.partition('/')
-    repository, _, file = rest.partition('/')
-    if not repository:
-        raise UserError(f'config.init.weights=hub:{name}: write hub:OWNER/NAME or with /FILE.')
     try:
         return pathlib.Path(
             huggingface_hub.hf_hub_download(f'{owner}/{repository}', file or _HUB_FILE)
