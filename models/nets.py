@@ -106,9 +106,11 @@ def _efficientnet(
 
 
 def _convnext(stage_sizes: tuple[int, ...], parameters: int, drop: float, **fields: Any) -> Net:
-    shape = _CIFAR if fields else {}
+    source, shape = 'Liu et al. 2022, table 9', {}
+    if fields:
+        source, shape = 'Leadline: the blocks of Liu et al. 2022, for small images', _CIFAR
     return Net(
-        'convnext', 'Liu et al. 2022, table 9', parameters, **shape,
+        'convnext', source, parameters, **shape,
         fields={'stage_sizes': stage_sizes, 'stochastic_depth': drop, **fields}, training=_ADAMW,
     )  # fmt: skip
 
@@ -170,7 +172,6 @@ NETS: dict[str, Net] = {
     'efficientnet_b7': _efficientnet(7, 2.0, 3.1, 600, 0.5, 66_347_960),
     'convnext_tiny': _convnext((3, 3, 9, 3), 28_589_128, 0.1),
     'convnext_small': _convnext((3, 3, 27, 3), 50_223_688, 0.4),
-    # Ours: three stages of 16, 8 and 4 pixels.
     'convnext_cifar': _convnext((2, 2, 4), 2_675_146, 0.1, width=64, patch_size=2),
     'dense_16': Net(
         'dense', 'Keras, "Structured data classification", one hidden layer', 193, (10,), 2,

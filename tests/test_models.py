@@ -139,21 +139,25 @@ def test_loops_and_recomputed_activations_change_no_result(family):
     )  # fmt: skip
 
 
-def test_stochastic_depth_passes_blocks_by_and_keeps_the_mean():
+def test_stochastic_depth_passes_blocks_by_example():
     options = {**SMALL['residual'], 'norm': 'none'}
     model, deep = build('residual', **options), build('residual', **options, stochastic_depth=0.9)
     images = jax.random.normal(jax.random.key(1), (64, *IMAGE))
     variables = model.init(jax.random.key(0), images, train=False)
 
-    def run(net, key):
+    def run(net, key, devices=1):
         apply = functools.partial(net.apply, variables, train=True, rngs={'dropout': key})
-        return jax.vmap(apply, axis_name=layers.BATCH_AXIS)(images[None])[0]
+        shares = images.reshape(devices, -1, *IMAGE)
+        return jax.vmap(apply, axis_name=layers.BATCH_AXIS)(shares).reshape(64, -1)
 
     exact = model.apply(variables, images, train=False)
     np.testing.assert_array_equal(deep.apply(variables, images, train=False), exact)
     first = run(deep, jax.random.key(2))
     assert not np.array_equal(first, run(deep, jax.random.key(3)))
-    np.testing.assert_array_equal(first, run(deep, jax.random.key(2)))
+    # Which examples pass by follows their place in the batch, on any number of devices.
+    np.testing.assert_allclose(first, run(deep, jax.random.key(2), 4), rtol=1e-5)
+    passed_by = np.isclose(first, exact, rtol=1e-6).all(axis=-1)
+    assert not passed_by.all()
 
 
 def test_without_skips_only_the_projections_leave():
