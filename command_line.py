@@ -50,7 +50,7 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     for stream in (sys.stdout, sys.stderr):  # Names of files may be no text in any encoding.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
-    goes_on = '; the same command goes on from the last checkpoint' if takes_config else ''
+    goes_on = '; the same command goes on from its checkpoint, if any' if takes_config else ''
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
             print(_help(usage, takes_config))
@@ -67,7 +67,9 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
         remedy = f'{_MENDABLE[error.errno]}{goes_on if error.errno in _FULL else ""}'
         message, status = f'{error.strerror}: {error.filename}: {remedy}.', 1
     sys.stdout.flush()
-    print(f'{name}: {message}', file=sys.stderr)
+    print(f'{name}: {message}', file=sys.stderr, flush=True)
+    if status == 130:
+        os._exit(status)  # XLA's threads may still compile, and crash in an orderly end.
     sys.exit(status)
 
 

@@ -62,6 +62,8 @@ def _describe() -> int:
     from training.describe import describe
 
     path = pathlib.Path(_JSON.value) if _JSON.value else None
+    if path and path.is_dir():
+        raise UserError(f'--json={path} is a folder: name a file.')
     if path and not path.parent.is_dir():
         raise UserError(f'--json={path}: there is no folder {path.parent}; make it first.')
     figures = describe(_CONFIG.value, _QUIET.value)

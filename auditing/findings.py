@@ -94,7 +94,8 @@ def brief(pipeline: Any) -> list[str]:
         used = (part[pairs] >= 0).all(axis=1)
         apart = int((part[pairs[:, 0]] != part[pairs[:, 1]])[used].sum())
         torn = int((source.labels[pairs[:, 0]] != source.labels[pairs[:, 1]]).sum())
-        text = f'{_count(len(pairs), "pair")} of {source.holds} are equal or nearly so'
+        alike = 'equal or nearly so' if source.holds == 'images' else 'equal'
+        text = f'{_count(len(pairs), "pair")} of {source.holds} are {alike}'
         text += f', {torn:,} with two labels' if torn else ''
         text += f', {apart:,} in two splits' if apart else ', none in two splits'
         lines.append(text)

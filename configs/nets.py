@@ -18,16 +18,19 @@ def get_config(net_and_dataset: str = '') -> ConfigDict:
     Raises:
       UserError: there is no such net.
     """
-    name, _, dataset = net_and_dataset.partition(':')
+    name, colon, dataset = net_and_dataset.partition(':')
     if name not in NETS:
         raise UserError(
             f'There is no net {name!r}: write --config=configs/nets.py:NET:DATASET, where NET is '
             f'one of {", ".join(NETS)}.{did_you_mean(name, NETS)}'
         )
     net = NETS[name]
-    config = default.get_config(dataset or 'digits', family=net.family)
+    images = len(net.input_shape) == 3
+    if not (colon or images):
+        raise UserError(f'{name} is for tables or series: --config=configs/nets.py:{name}:DATASET.')
+    config = default.get_config(dataset if colon else 'digits', family=net.family)
     changes = {f'model.{field}': value for field, value in net.fields.items()} | dict(net.training)
     config.update_from_flattened_dict(changes)
-    if config.dataset.name.startswith('folder:'):
+    if images and config.dataset.name.startswith('folder:'):
         config.dataset.image_size = net.input_shape[0]
     return config

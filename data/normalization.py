@@ -37,9 +37,17 @@ def fit(inputs: np.ndarray, members: np.ndarray, kind: str) -> Normalization:
 
 
 def fit_targets(targets: np.ndarray, members: np.ndarray) -> Normalization:
-    """Fits mean and standard deviation of the training targets, float64 scalars."""
+    """Fits mean and standard deviation of the training targets, float64 scalars.
+
+    Raises:
+      UserError: they are all the same.
+    """
     values = targets[members].astype(np.float64)
-    return Normalization(values.mean(), np.asarray(values.std() or 1.0))
+    if not np.ptp(values):
+        raise UserError(
+            f'The target is {values[0]:g} in all of the training split: there is nothing to learn.'
+        )
+    return Normalization(values.mean(), values.std())
 
 
 def _fit_levels(images_NHWC: np.ndarray, members: np.ndarray, kind: str) -> Normalization:

@@ -26,6 +26,9 @@ SOURCES: dict[str, Callable[..., Listing]] = {
 }
 _NEXT_ROW = Forecast(window=1, horizon=1)
 
+# Of files whose source was forgotten.
+_PREFIXES = {'.csv': ('table:', 'series:', 'folder:'), '.npz': ('npz:',)}
+
 
 def load(
     name: str,
@@ -49,10 +52,9 @@ def load(
     """
     kind, _, rest = name.partition(':')
     path = pathlib.Path(name.removeprefix('tfds:'))
-    if kind in (name, 'tfds') and os.sep in name and path.exists():
-        raise UserError(
-            f'{path} is a path: write folder:{path}, or npz:, npy:, table: or series: before it.'
-        )
+    if kind in (name, 'tfds') and (path.is_file() or (os.sep in name and path.exists())):
+        prefixes = _PREFIXES.get(path.suffix, ('folder:', 'npz:', 'npy:', 'table:', 'series:'))
+        raise UserError(f'{path} is a path: write {" or ".join(prefixes)} before it.')
     if kind in tabular.SOURCES:
         return tabular.SOURCES[kind](rest, forecast)
     if kind not in SOURCES and not rest:

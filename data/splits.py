@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data import duplicates
-from data.listing import Source
+from data.listing import Source, content_hash
 from errors import UserError
 
 SPLITS = ('train', 'validation', 'test', 'stopping')
@@ -144,8 +144,8 @@ def group(source: Source, by: str) -> np.ndarray:
       source: the data set.
       by: `none`; `column` (the group of a table); `near_duplicates`; `regex:PATTERN` (what the
         first group of the pattern, or all of it, matches in the image's path); `auto`: near
-        duplicates and the column where there is one for folders and tables, the column for
-        arrays, else none.
+        duplicates and the column where there is one for folders and tables of images, equal rows
+        and the column for tables of numbers, the column for arrays, else none.
 
     Raises:
       UserError: a pattern that is none, or matches no path; no column.
@@ -161,6 +161,8 @@ def group(source: Source, by: str) -> np.ndarray:
             duplicates.clusters(pairs, count),
             np.unique(source.hashes, return_inverse=True)[1],
         ]
+    if by == 'auto' and source.holds == 'rows':
+        keys.append(np.unique(source.hashes, return_inverse=True)[1])
     if by == 'column' and not has_column:
         raise UserError('config.dataset.group_by=column, but the data set has no group column.')
     if by == 'column' or (by == 'auto' and has_column):
@@ -344,6 +346,8 @@ def describe(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, Any
     described: dict[str, Any] = {
         name: source.hashes[indices].tolist() for name, indices in members.items()
     }
+    # What is learned, beside what from: labels may be mended where examples stay the same.
+    described['labels'] = ' '.join([content_hash(source.labels), *source.class_names])
     if source.from_files:
         used = np.sort(np.concatenate(list(members.values())))
         described['names'] = {str(source.hashes[i]): source.names[i] for i in used}

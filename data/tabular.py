@@ -3,6 +3,7 @@
 import csv
 import math
 import pathlib
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from errors import UserError, did_you_mean
 
 _ROLES = ('label', 'target', 'group', 'split')  # Columns of a table that are no inputs.
 _MOST_LEVELS = 1000  # Of a column of words: more are names or free text.
+_MISSING = ('', '?', 'na', 'n/a', 'nan', 'null')
+_LOSS = 1e-3  # Of the deviation of a column, that float32 may change a number by.
 
 
 class Forecast(NamedTuple):
@@ -138,6 +141,8 @@ def _read(rest: str, kind: str) -> _Table:
     path = pathlib.Path(rest).expanduser()
     if not rest:
         raise UserError(f'{kind}: needs a path, such as {kind}:measurements.csv.')
+    if path.is_dir():
+        raise UserError(f'{path} is a folder: {kind}: needs a csv file.')
     if not path.is_file():
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f'There is no file {rest!r}.{did_you_mean(path.name, there)}')
@@ -145,8 +150,9 @@ def _read(rest: str, kind: str) -> _Table:
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.reader(file)
-            names = [name.strip() for name in next(reader, [])]
-            for row in filter(None, reader):
+            filled = (row for row in reader if any(cell.strip() for cell in row))
+            names = [name.strip() for name in next(filled, [])]
+            for row in filled:
                 if len(row) != len(names):
                     raise UserError(
                         f'{path}, line {reader.line_num}: there are {len(row)} values, and '
@@ -155,7 +161,9 @@ def _read(rest: str, kind: str) -> _Table:
                 rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path} cannot be read as a csv file in UTF-8: {error}.') from error
+        raise UserError(
+            f'{path} cannot be read as a csv file in UTF-8 ({error}): save it as UTF-8.'
+        ) from error
     if not rows:
         raise UserError(f'{path} holds no rows: a line that names the columns, then the values.')
     _check_names(path, names)
@@ -186,10 +194,10 @@ def _inputs(table: _Table, names: list[str]) -> tuple[np.ndarray, tuple[str, ...
             parts.append(_numbers(table, name)[:, None])
             continue
         levels, numbers = _levels(table, name)
-        if len(levels) > _MOST_LEVELS:
+        if len(levels) > max(2, min(_MOST_LEVELS, len(table.lines) // 2)):
             raise UserError(
-                f'{table.path}: the column {name!r} holds {len(levels):,} different words, more '
-                f'than the {_MOST_LEVELS:,} that are one-hot encoded: leave it out, or group them.'
+                f'{table.path}: the column {name!r} holds {len(levels):,} different words in '
+                f'{len(table.lines):,} rows, too many to learn from: leave it out, or group them.'
             )
         parts.append(np.eye(len(levels), dtype=np.float32)[numbers])
         encoded.append(f'{name} ({len(levels)})')
@@ -202,31 +210,47 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return '_' not in text  # Which Python reads as a mark between thousands.
 
 
 def _numbers(table: _Table, name: str) -> np.ndarray:
     """Returns a column as float32 [N]."""
     name = next(column for column in table.columns if column.lower() == name.lower())
-    values = np.empty(len(table.lines), np.float32)
+    exact = np.empty(len(table.lines))
     for row, text in enumerate(table.columns[name]):
-        if not text:
+        if text.lower() in _MISSING:
             raise table.fault(row, name, 'the value is missing')
         if not _is_number(text):
             raise table.fault(row, name, f'{text!r} is no number')
-        with np.errstate(over='ignore'):
-            values[row] = float(text)
-        if not math.isfinite(values[row]):
-            raise table.fault(row, name, f'{text!r} is no finite number in float32')
+        exact[row] = float(text)
+    with np.errstate(over='ignore'):
+        values = exact.astype(np.float32)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        text = table.columns[name][row]
+        raise table.fault(row, name, f'{text!r} is no finite number in float32')
+    if np.ptp(exact) and np.abs(values - exact).max() > _LOSS * np.std(exact):
+        raise UserError(
+            f'{table.path}: the numbers of the column {name!r} differ by too little for float32, '
+            f'around {np.mean(exact):g} by {np.std(exact):g}: subtract what they have in common, '
+            'or scale them.'
+        )
     return values
 
 
 def _levels(table: _Table, name: str) -> tuple[list[str], np.ndarray]:
     """Returns the different words of a column, numbers among them by size, and which each is."""
     texts = table.columns[name]
-    if '' in texts:
-        raise table.fault(texts.index(''), name, 'the value is missing')
+    for row, text in enumerate(texts):
+        if text.lower() in _MISSING:
+            raise table.fault(row, name, 'the value is missing')
+        if re.fullmatch(r'[+-]?\d+,\d+', text):
+            raise table.fault(row, name, f'{text!r} is no number, whose decimals follow a point')
     levels = sorted(set(texts), key=_by_size)
+    if len({_by_size(text)[0] if _is_number(text) else text for text in levels}) < len(levels):
+        raise UserError(
+            f'{table.path}: the column {name!r} writes one number in two ways, as 1 and 1.0.'
+        )
     places = {level: i for i, level in enumerate(levels)}
     return levels, np.asarray([places[text] for text in texts], np.int32)
 

@@ -24,9 +24,7 @@ class ConvNeXt(layers.BlockNet):
     norm: str = field('layer', 'Normalisation.', choices=layers.NORMS)
     norm_epsilon: float = field(1e-6, 'Added to the variance in a norm.', above=0.0)
     bias: str = field('always', 'Biases of convolutions.', choices=('auto', 'always'))
-    kernel_init: str = field(
-        'truncated_normal', 'Initial kernels.', choices=tuple(layers.KERNEL_INITS)
-    )
+    kernel_init: str = field('normal', 'Initial kernels.', choices=tuple(layers.KERNEL_INITS))
     stage_sizes: tuple[int, ...] = field(
         (3, 3, 9, 3), 'Blocks in each stage.', at_least=1, longest=12
     )

@@ -32,7 +32,8 @@ KERNEL_INITS = {
     'he_normal': nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
     'he_truncated': nn.initializers.variance_scaling(2.0, 'fan_out', 'truncated_normal'),
     'glorot_uniform': nn.initializers.glorot_uniform(),  # Glorot and Bengio 2010, equation 16.
-    'truncated_normal': nn.initializers.truncated_normal(0.02),
+    # ConvNeXt's: cut at 100 deviations, so not at all.
+    'normal': nn.initializers.normal(0.02),
 }
 # A depthwise kernel [h, w, 1, C] feeds h * w outputs, not h * w * C.
 _depthwise_init = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
@@ -169,6 +170,7 @@ class Head(nn.Module):
     options: HeadOptions
     activation: str
     norm: Callable[..., nn.Module] | None = None  # Between the pooling and the logits.
+    kernel_init: str = 'he_normal'
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -183,10 +185,12 @@ class Head(nn.Module):
         if self.norm:
             x = self.norm(name='norm')(x, train)
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        # He's rule is for layers before a rectifier; logits then have the default of Flax.
+        hidden, last = nn.initializers.he_normal(), nn.initializers.lecun_normal()
+        if not self.kernel_init.startswith('he_'):
+            hidden = last = KERNEL_INITS[self.kernel_init]
         for i, units in enumerate(self.options.dense_units, start=1):
-            dense = nn.Dense(
-                units, kernel_init=nn.initializers.he_normal(), name=f'dense{i}', **types
-            )
+            dense = nn.Dense(units, kernel_init=hidden, name=f'dense{i}', **types)
             x = ACTIVATIONS[self.activation](dense(x))
             x = Dropout(self.options.dropout)(x, train)
         if not self.options.dense_units:
@@ -194,6 +198,7 @@ class Head(nn.Module):
         sigmoid = self.options.outputs == 'sigmoid'
         logits = nn.Dense(
             1 if sigmoid else self.num_classes,
+            kernel_init=last,
             dtype=self.param_dtype,
             param_dtype=self.param_dtype,
             name='logits',
@@ -235,9 +240,7 @@ class ConvNet(nn.Module):
         'auto', 'Biases of convolutions: where no norm follows (auto), or in all.',
         choices=('auto', 'always')
     )  # fmt: skip
-    kernel_init: str = field(
-        'he_normal', 'Initial kernels of convolutions.', choices=tuple(KERNEL_INITS)
-    )
+    kernel_init: str = field('he_normal', 'Initial kernels.', choices=tuple(KERNEL_INITS))
     head: HeadOptions = HeadOptions()
 
     def parts(self, padding: str = 'same') -> Parts:
@@ -283,6 +286,7 @@ class ConvNet(nn.Module):
             options=self.head,
             activation=self.activation,
             norm=norm,
+            kernel_init=self.kernel_init,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name='head',
@@ -320,7 +324,8 @@ class BlockNet(ConvNet):
         """
         total, done = sum(map(len, blocks)), 0
         for i, (makers, entry) in enumerate(zip(blocks, entries, strict=True), start=1):
-            # Huang et al. 2016, "Deep Networks with Stochastic Depth", equation 4.
+            # Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, counted as
+            # ConvNeXt does: none of the first block, all of the last.
             rates = [
                 self.stochastic_depth * (done + j) / max(1, total - 1) for j in range(len(makers))
             ]
@@ -372,7 +377,10 @@ class Stage(nn.Module):
         return keeps
 
     def _scan(self, x: jax.Array, keeps: list[jax.Array | None], train: bool) -> jax.Array:
-        """Runs all blocks but the first as one loop over their stacked variables."""
+        """Runs all blocks but the first as one loop over their stacked variables.
+
+        By hand, since `nn.scan` would store them stacked: so a checkpoint serves with and without.
+        """
         names = [f'block{i + 2}' for i in range(len(keeps))]
         block = self.blocks[-1](parent=None)
         each = [{c: tree[name] for c, tree in self.variables.items() if name in tree}

@@ -16,6 +16,7 @@ class Mobile(layers.BlockNet):
     first has the stage's stride; a 1x1 convolution of `head_width` filters follows the last.
     """
 
+    kernel_size: int = field(3, 'Size of the kernels of the stem, in pixels.', at_least=1)
     activation: str = field(
         'relu6', 'Activation function.', choices=tuple(layers.ACTIVATIONS)
     )  # fmt: skip
@@ -109,4 +110,4 @@ class InvertedResidual(nn.Module):
             y = layers.SqueezeExcite(narrow, conv, activation, name='squeeze')(y)
         y = conv(self.filters, kernel_size=1, name='project')(y)
         y = norm(name='project_norm')(y, train)
-        return layers.add(x, y, keep_B) if x.shape == y.shape else y
+        return layers.add(x, y, keep_B) if self.stride == 1 and inputs == self.filters else y

@@ -101,13 +101,13 @@ def convert(
       targets: shapes of `params` and `batch_stats` by names such as `params/stem/kernel`.
 
     Returns:
-      An array for each target, but for those of the last layer where its shape differs.
+      An array for each target, but for those of the dense layers of the head where one differs.
 
     Raises:
       ValueError: the state dict is of another net; the text says how.
     """
     placed = _best_layout(model, state, targets)
-    head = {name for name in targets if name.startswith('params/head/logits/')}
+    head = {name for name in targets if re.match(r'params/head/(logits|dense\d+)/', name)}
     missing = [name for name in targets if name not in placed and name not in head]
     if missing:
         raise ValueError(f'they have nothing for {_some(missing)}')

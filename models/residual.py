@@ -71,6 +71,8 @@ class Residual(layers.BlockNet):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.stochastic_depth and not self.skip:
+            raise ValueError('model.stochastic_depth needs model.skip=true: what would pass by?')
         if 0 in self.stage_sizes and self.transition == 'block':
             raise ValueError(
                 f'model.stage_sizes={self.stage_sizes} has a stage without blocks, which needs '

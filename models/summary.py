@@ -31,7 +31,7 @@ class Layer:
         two, and only convolutions, dense and recurrent layers count.
       receptive_field: height and width in input pixels that one output sees; None where that is
         everything (behind global pooling), for layers beside the longest path (shortcuts, squeeze
-        and excitation), and where the input is no image.
+        and excitation, which tells each pixel of all others), and where the input is no image.
       activation_bytes: size of the layer's output, in the type it is computed in.
       input_shape: of the layer.
       stride: of the layer's window.
@@ -156,8 +156,9 @@ def concerns(rows: list[Layer]) -> list[str]:
     image, last = max(on_map[0].input_shape[:2]), on_map[-1]
     seen = last.receptive_field or 0
     behind = [row for row in rows[rows.index(last) + 1 :] if row.output_shape]
-    flattens = bool(behind) and behind[0].input_shape[-1] != last.output_shape[-1]
-    if seen < image and not flattens:
+    joins = bool(behind) and behind[0].input_shape[-1] != last.output_shape[-1]  # Flattens.
+    joins |= any('squeeze' in row.name for row in rows)
+    if seen < image and not joins:
         found.append(
             f'An output of the last feature map ({last.name}) sees {seen} of {image} pixels '
             f'({(seen / image) ** 2:.0%} of the image): what is larger is judged by its parts. '
@@ -169,7 +170,7 @@ def concerns(rows: list[Layer]) -> list[str]:
         found.append(
             f'From {beyond[0].name} on an output sees more than twice the image ({seen} pixels in '
             f'the end, of {image}): layers that hold {share:.0%} of the FLOPs add depth but no '
-            'view, and may be spared.'
+            'view; whether they help, a comparison has to show.'
         )
     return found
 

@@ -212,7 +212,7 @@ def test_a_net_that_cannot_fit_is_refused_at_once(tmp_path, extra):
         '--config=configs/resnet_small.py', '--config.model.width=65536', *extra,
         f'--workdir={tmp_path / "run"}', status=2,
     )  # fmt: skip
-    assert time.perf_counter() - begun < 20
+    assert time.perf_counter() - begun < 60  # Initialising it would take hours.
     for words in ('does not fit', 'needs about 14 TiB', '--config.batch_size', 'there is'):
         assert words in err
     assert err.count('\n') == 1

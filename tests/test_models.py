@@ -11,6 +11,7 @@ import models
 from configs import default, nets
 from models import layers, scaling, summary
 from models.nets import NETS
+from training.loop import train_and_evaluate
 
 # Small nets of every family, for 28x28 images; what they are made of differs as far as it can.
 SMALL = {
@@ -96,9 +97,7 @@ def one_pass(model):
 @pytest.mark.parametrize('name', NETS)
 def test_published_nets_have_their_published_parameters(name):
     net = NETS[name]
-    config = nets.get_config(name)
-    model = models.build(config.model.to_dict(), net.classes)
-    assert count(shapes(model, net.input_shape)['params']) == net.parameters
+    model = models.build(nets.get_config(name).model.to_dict(), net.classes)
     rows = summary.summarize(model, net.input_shape)
     assert sum(row.parameters for row in rows) == net.parameters
 
@@ -139,25 +138,134 @@ def test_loops_and_recomputed_activations_change_no_result(family):
     )  # fmt: skip
 
 
-def test_stochastic_depth_passes_blocks_by_example():
-    options = {**SMALL['residual'], 'norm': 'none'}
-    model, deep = build('residual', **options), build('residual', **options, stochastic_depth=0.9)
+def test_stochastic_depth_passes_the_last_block_by_and_keeps_the_mean():
+    rate, options = 0.6, {'stage_sizes': (1, 1), 'width': 4, 'norm': 'none'}
+    model, deep = build('residual', **options), build('residual', **options, stochastic_depth=rate)
     images = jax.random.normal(jax.random.key(1), (64, *IMAGE))
     variables = model.init(jax.random.key(0), images, train=False)
 
-    def run(net, key, devices=1):
-        apply = functools.partial(net.apply, variables, train=True, rngs={'dropout': key})
+    def run(key, devices):
+        apply = functools.partial(deep.apply, variables, train=True, rngs={'dropout': key})
         shares = images.reshape(devices, -1, *IMAGE)
         return jax.vmap(apply, axis_name=layers.BATCH_AXIS)(shares).reshape(64, -1)
 
+    def with_last_block(factor):
+        params = jax.tree.map(lambda leaf: leaf, variables['params'])
+        last = params['stage2']['block1']
+        last['conv2'] = jax.tree.map(lambda leaf: factor * leaf, last['conv2'])
+        return model.apply({'params': params}, images, train=False)
+
     exact = model.apply(variables, images, train=False)
     np.testing.assert_array_equal(deep.apply(variables, images, train=False), exact)
-    first = run(deep, jax.random.key(2))
-    assert not np.array_equal(first, run(deep, jax.random.key(3)))
+    passed_by, kept = with_last_block(0.0), with_last_block(1 / (1 - rate))
+    got = run(jax.random.key(2), 1)
     # Which examples pass by follows their place in the batch, on any number of devices.
-    np.testing.assert_allclose(first, run(deep, jax.random.key(2), 4), rtol=1e-5)
-    passed_by = np.isclose(first, exact, rtol=1e-6).all(axis=-1)
-    assert not passed_by.all()
+    np.testing.assert_allclose(got, run(jax.random.key(2), 4), rtol=1e-5)
+    out = np.isclose(got, passed_by, rtol=1e-4, atol=1e-5).all(axis=-1)
+    assert np.isclose(got, kept, rtol=1e-4, atol=1e-5).all(axis=-1)[~out].all()
+    assert 0.4 < out.mean() < 0.8
+
+
+def conv(x, layer, stride=1, groups=1):
+    kernel = layer['kernel']
+    pad = kernel.shape[0] // 2
+    y = jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, feature_group_count=groups,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )  # fmt: skip
+    return y + layer.get('bias', 0.0)
+
+
+def batch_norm(x, layer, statistics, epsilon):
+    scale, offset = layer['batch']['scale'], layer['batch']['bias']
+    mean, variance = statistics['batch']['mean'], statistics['batch']['var']
+    return (x - mean) / jnp.sqrt(variance + epsilon) * scale + offset
+
+
+def identity_shortcuts(p, norm, x):
+    """He et al. 2016, "Deep Residual Learning", option A, from its description."""
+    x = jax.nn.relu(norm(conv(x, p['stem']), 'stem_norm'))
+    for stage, stride in (('stage1', 1), ('stage2', 2)):
+        where = f'{stage}/block1'
+        block = p[stage]['block1']
+        y = jax.nn.relu(norm(conv(x, block['conv1'], stride), f'{where}/norm1'))
+        y = norm(conv(y, block['conv2']), f'{where}/norm2')
+        shortcut = jnp.zeros_like(y).at[..., : x.shape[-1]].set(x[:, ::stride, ::stride])
+        x = jax.nn.relu(shortcut + y)
+    return x
+
+
+def preactivation(p, norm, x):
+    """He et al. 2016, "Identity Mappings", from its description."""
+    x = conv(x, p['stem'])
+    for stage, stride in (('stage1', 1), ('stage2', 2)):
+        where = f'{stage}/block1'
+        block = p[stage]['block1']
+        a = jax.nn.relu(norm(x, f'{where}/norm1'))
+        shortcut = conv(a, block['shortcut'], stride) if 'shortcut' in block else x
+        y = conv(a, block['conv1'], stride)
+        x = shortcut + conv(jax.nn.relu(norm(y, f'{where}/norm2')), block['conv2'])
+    return jax.nn.relu(norm(x, 'final_norm'))
+
+
+def separable(p, norm, x):
+    """The Keras guide "Image classification from scratch", with pooling padded on both sides."""
+
+    def both(x, layer):
+        return conv(conv(x, layer['depthwise'], groups=x.shape[-1]), layer['pointwise'])
+
+    x = jax.nn.relu(norm(conv(x, p['stem'], 2), 'stem_norm'))
+    for stage in ('stage1', 'stage2'):
+        where, block, y = f'{stage}/block1', p[stage]['block1'], x
+        for i in (1, 2):
+            y = norm(both(jax.nn.relu(y), block[f'conv{i}']), f'{where}/norm{i}')
+        y = jax.lax.reduce_window(
+            y, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+        )
+        x = y + conv(x, block['shortcut'], 2)
+    return jax.nn.relu(norm(both(x, p['final']), 'final_norm'))
+
+
+@pytest.mark.parametrize(
+    ('family', 'changes', 'reference', 'epsilon'),
+    [
+        ('residual', {'shortcut': 'identity', 'width': 4}, identity_shortcuts, 1e-5),
+        ('residual', {'preactivation': True, 'width': 4}, preactivation, 1e-5),
+        ('xception', {'filters': (4, 8), 'stem_width': 4, 'head_width': 16}, separable, 1e-3),
+    ],
+    ids=['option A', 'preactivation', 'xception'],
+)
+def test_blocks_compute_what_their_papers_say(family, changes, reference, epsilon):
+    model = build(family, stage_sizes=(1, 1), **changes)
+    images = jax.random.normal(jax.random.key(1), (4, *IMAGE))
+    variables = model.init(jax.random.key(0), images, train=False)
+    generator = np.random.default_rng(0)  # All arrays, so that no norm is the identity.
+    variables = jax.tree.map(
+        lambda leaf: leaf + 0.3 * abs(generator.normal(size=leaf.shape)), variables
+    )
+
+    def norm(x, path):
+        parts, statistics = variables['params'], variables['batch_stats']
+        for name in path.split('/'):
+            parts, statistics = parts[name], statistics[name]
+        return batch_norm(x, parts, statistics, epsilon)
+
+    params = variables['params']
+    last = reference(params, norm, images).mean(axis=(1, 2))
+    expected = last @ params['head']['logits']['kernel'] + params['head']['logits']['bias']
+    got = model.apply(variables, images, train=False)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize('family', ['mobile', 'convnext'])
+def test_other_families_train_are_saved_and_evaluated(family, tmp_path):
+    config = default.get_config('digits', family)
+    config.model.update_from_flattened_dict(SMALL[family])
+    config.update_from_flattened_dict({'epochs': 1e-6, 'dtype': 'bfloat16', 'ema_decay': 0.9})
+    result = train_and_evaluate(config, tmp_path, quiet=True)
+    assert result['status'] == 'finished'
+    assert result['saved_step'] == 1
+    assert np.isfinite(result['test']['loss'])
 
 
 def test_without_skips_only_the_projections_leave():

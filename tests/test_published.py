@@ -114,7 +114,9 @@ def test_what_is_frozen_stays_and_the_rest_trains(files, tiny_config, tmp_path):
 
 
 def test_the_last_layer_is_new_where_the_classes_differ(files, tiny_config, tmp_path, capsys):
-    config = tiny(tiny_config, init__weights=str(files['three classes']), epochs=1e-6)
+    config = tiny(
+        tiny_config, init__weights=str(files['three classes']), epochs=1e-6, ema_decay=0.9
+    )
     config.optimizer.learning_rate = 1e-9
     train_and_evaluate(config, tmp_path, quiet=False)
     assert 'but for the last layer, which is new' in capsys.readouterr().out
@@ -209,17 +211,60 @@ def test_code_in_a_file_is_not_run(tiny_config, tmp_path, zipped):
     assert not target.exists()
 
 
-def test_a_tensor_may_not_reach_beyond_its_memory(tmp_path):
-    program = (  # A tensor of 9 numbers over a storage of 4, as a pickle written by hand.
-        b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n('
-        b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ'
-        b'K\x00K\x09\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR.'
-    )
+def text(value):
+    return b'X' + len(value).to_bytes(4, 'little') + value.encode()
+
+
+def number(value):
+    return b'\x8a\x08' + value.to_bytes(8, 'little', signed=True)
+
+
+def named(module, name):
+    return f'c{module}\n{name}\n'.encode()
+
+
+def tensor(storage, size, stride):
+    """Returns a pickle of a tensor, written by hand: PyTorch would not write such ones."""
+    shape = number(size) + b'\x85' + number(stride) + b'\x85'
+    dictionary = named('collections', 'OrderedDict') + b')R'
+    rest = number(0) + shape + b'\x89' + dictionary + b'tR'
+    return named('torch._utils', '_rebuild_tensor_v2') + b'(' + storage + rest
+
+
+FLOATS = b'(' + text('storage') + named('torch', 'FloatStorage') + text('0') + text('cpu')
+FLOATS += number(4) + b'tQ'
+STATE = b'}' + text('values') + tensor(FLOATS, 4, 1) + b'sb'  # Sets an attribute.
+HOSTILE = {
+    'a tensor beyond its storage': (tensor(FLOATS, 9, 1), 'reaches beyond its memory'),
+    'four numbers a billion times': (tensor(FLOATS, 10**9, 0), 'reaches beyond its memory'),
+    'negative strides': (tensor(FLOATS, 4, -1), 'a tensor that is not known'),
+    'a dictionary as storage': (
+        tensor(named('collections', 'OrderedDict') + b')R' + STATE, 4, 1),
+        'a tensor that is not known',
+    ),
+    'a changed type': (named('torch', 'FloatStorage') + STATE, 'no business with'),
+    'a changed function': (named('torch._utils', '_rebuild_tensor_v2') + STATE, 'no business'),
+    'a changed tensor': (tensor(FLOATS, 4, 1) + STATE, 'no business with'),
+}
+
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_hostile_files_are_refused(tmp_path, name):
+    program, expected = HOSTILE[name]
     path = tmp_path / 'weights.pth'
     with zipfile.ZipFile(path, 'w') as archive:
-        archive.writestr('archive/data.pkl', program)
+        archive.writestr('archive/data.pkl', b'\x80\x02' + program + b'.')
         archive.writestr('archive/data/0', np.zeros(4, np.float32).tobytes())
-    with pytest.raises(UserError, match='reaches beyond its memory'):
+    with pytest.raises(UserError, match=expected):
+        weights._read(path)
+
+
+def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
+    path = tmp_path / 'weights.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data.pkl', b'\x80\x02' + tensor(FLOATS, 4, 1) + b'.')
+        archive.writestr('archive/data/0', np.zeros(4, np.float32).tobytes())
+    with pytest.raises(UserError, match='another size than it says'):
         weights._read(path)
 
 

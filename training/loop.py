@@ -166,10 +166,11 @@ class _Run:
         facts = {'dataset': dataset.name, 'split_seed': dataset.split_seed}
         described = splits.describe(self.pipeline.source, self.pipeline.members)
         before = self.folder.read_json('splits.json')
-        if before and any(before.get(name) != described[name] for name in self.pipeline.members):
+        compared = (*self.pipeline.members, 'labels')
+        if before and any(before.get(name) != described[name] for name in compared):
             raise UserError(
-                f'The {self.pipeline.source.holds} of {dataset.name} have changed since the run in '
-                f'{self.folder.path} began, so its splits would change: choose another --workdir.'
+                f'The {self.pipeline.source.holds} of {dataset.name} or their labels have changed '
+                f'since the run in {self.folder.path} began: choose another --workdir.'
             )
         self.folder.write_json('splits.json', facts | described)
 

@@ -4,6 +4,7 @@ The loop trains with it, and `--describe` measures it.
 """
 
 import functools
+import itertools
 import time
 from typing import Any
 
@@ -101,9 +102,11 @@ class Prepared:
         state = jax.eval_shape(self._init, *self._init_arguments())
         weights.check_parts(self.recipe.frozen, state.params)
         # What lies before the first part that trains is not kept for the backward pass.
-        rows = [
-            row for row in self.layers if not is_frozen(row.name.split('/')[0], self.recipe.frozen)
-        ]
+        rows = list(
+            itertools.dropwhile(
+                lambda row: is_frozen(row.name.split('/')[0], self.recipe.frozen), self.layers
+            )
+        )
         per_example = memory.activation_bytes(rows, config.model.get('remat', False))
         return {
             'weights with what the optimizer keeps': memory.nbytes(state),

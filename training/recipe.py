@@ -1,5 +1,6 @@
 """What a step is made of, built from the config."""
 
+import re
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
         together.
     """
     scale = scaling.multipliers(config.scale)
-    frozen = tuple(filter(None, config.init.freeze.replace(' ', '').split(',')))
+    frozen = tuple(filter(None, re.split('[, ]+', config.init.freeze)))
     try:
         model = models.build(
             config.model.to_dict(), num_classes or 1, config.dtype, scale.width, scale.depth, frozen

@@ -2,9 +2,11 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -47,7 +49,9 @@ def place(arrays: Mapping[str, np.ndarray], state: TrainState) -> TrainState:
     typed = {name: array.astype(own[name].dtype) for name, array in arrays.items()}
     placed = unflatten_dict(own | typed, sep='/')
     placed.setdefault('batch_stats', state.batch_stats)
-    return dataclasses.replace(state, **placed, ema=dict(placed) if state.ema else None)
+    # Copies: the step reuses the memory of each array of the state once.
+    ema = jax.tree.map(np.array, placed) if state.ema else None
+    return dataclasses.replace(state, **placed, ema=ema)
 
 
 def load(config: Any, targets: Mapping[str, Any], console: Console) -> dict[str, np.ndarray]:
@@ -62,6 +66,11 @@ def load(config: Any, targets: Mapping[str, Any], console: Console) -> dict[str,
       UserError: there is no such file, it cannot be read, or it is of another net.
     """
     name = config.init.weights
+    if re.search(r'(^|/)tf_', name):
+        raise UserError(
+            f"The weights of {name} were made for TensorFlow's padding, with which this net "
+            'would compute something else: take those of torchvision, or of timm without tf_.'
+        )
     path = _downloaded(name.removeprefix(_HUB)) if name.startswith(_HUB) else pathlib.Path(name)
     arrays = _read(path.expanduser())
     try:
@@ -69,11 +78,16 @@ def load(config: Any, targets: Mapping[str, Any], console: Console) -> dict[str,
     except ValueError as error:
         raise UserError(
             f'The weights of {name} do not fit: {error}. config.model must be the published net, '
-            f'as in --config=configs/nets.py:NET; it is of the family {config.model.family}.'
+            f'as in --config=configs/nets.py:NET (it is of the family {config.model.family}), '
+            'config.scale may change nothing but the resolution, and images have the colours it '
+            'was made for (--config.dataset.channels=3).'
         ) from error
     new = len(placed) < len(targets)
     head = 'but for the last layer, which is new' if new else 'the last layer too'
-    console.line(f'Weights   {name}: {len(placed)} arrays, {head}')
+    console.line(
+        f'Weights   {name}: {len(placed)} arrays, {head}; batch norm adds '
+        f'{config.model.norm_epsilon:g} to the variance (--config.model.norm_epsilon)'
+    )
     return placed
 
 
