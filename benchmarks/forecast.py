@@ -38,7 +38,7 @@ _FIGURES = {'epoch_seconds': ('s', 1), 'total_seconds': ('s', 1), 'peak_bytes': 
 
 
 class Case(NamedTuple):
-    """A config to predict and to train: its file, and fields by dotted name."""
+    """A config to predict and to train: its file (and net), and fields by dotted name."""
 
     name: str
     file: str
@@ -53,13 +53,15 @@ CASES = [
          {'model.stage_sizes': (2, 2, 2), 'optimizer.name': 'adamw', 'ema_decay': 0.99}),
     Case('plain 3x32, flatten, dense', 'configs/plain_small.py',
          {'model.head.pooling': 'flatten', 'model.head.dense_units': (512,)}),
-    Case('ResNet-8, width 16', 'configs/resnet_small.py', {}),
     Case('ResNet-8, width 32', 'configs/resnet_small.py', {'model.width': 32}),
     Case('ResNet-8, width 16, streamed', 'configs/resnet_small.py',
          {'dataset.storage': 'stream'}),
     Case('ResNet-14, width 16, augmented', 'configs/resnet_small.py',
          {'model.stage_sizes': (2, 2, 2), 'augment': 'photos'}),
-    Case('ResNet-20, width 16', 'configs/resnet_small.py', {'model.stage_sizes': (3, 3, 3)}),
+    Case('ResNet-20 of the paper', 'configs/nets.py:resnet20', {}),
+    Case('Keras CNN', 'configs/nets.py:keras_cnn', {}),
+    Case('MobileNetV2', 'configs/nets.py:mobilenet_v2', {}),
+    Case('ConvNeXt, width 16', 'configs/nets.py:convnext_cifar', {'model.width': 16}),
 ]  # fmt: skip
 
 
@@ -74,7 +76,8 @@ def make_images(path: pathlib.Path) -> None:
 
 def config_of(case: Case, data: str) -> Any:
     """Returns the config of a case on a data set."""
-    config = runpy.run_path(case.file)['get_config'](data)
+    file, _, net = case.file.partition(':')
+    config = runpy.run_path(file)['get_config'](f'{net}:{data}' if net else data)
     config.update_from_flattened_dict({'epochs': _EPOCHS, 'optimizer.warmup_epochs': 0.5})
     config.update_from_flattened_dict(case.fields)
     return config
