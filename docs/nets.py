@@ -16,7 +16,8 @@ HEAD = """# Published nets
 `python train.py --config=configs/nets.py:NET:DATASET` trains one of these. Parameters and
 multiply-adds (of one forward pass) are those of the published input and number of classes; the
 running statistics of batch norm are no parameters. Tests hold the parameters to the published
-numbers. Written by `python docs/nets.py`.
+numbers (`resnet9` has biases in its last layer and an activation behind each sum, which Page's
+net has not; `convnext_cifar` is Leadline's own). Written by `python docs/nets.py`.
 
 | net | family | input | outputs | parameters | multiply-adds | published by |
 |---|---|---|---|---|---|---|
@@ -27,7 +28,7 @@ def main() -> None:
     """Writes the table."""
     lines = []
     for name, net in NETS.items():
-        model = models.build(nets.get_config(name).model.to_dict(), net.classes)
+        model = models.build(nets.get_config(f'{name}:digits').model.to_dict(), net.classes)
         rows = summarize(model, net.input_shape)
         parameters = sum(row.parameters for row in rows)
         multiply_adds = sum(row.flops for row in rows) // 2

@@ -97,7 +97,7 @@ def one_pass(model):
 @pytest.mark.parametrize('name', NETS)
 def test_published_nets_have_their_published_parameters(name):
     net = NETS[name]
-    model = models.build(nets.get_config(name).model.to_dict(), net.classes)
+    model = models.build(nets.get_config(f'{name}:digits').model.to_dict(), net.classes)
     rows = summary.summarize(model, net.input_shape)
     assert sum(row.parameters for row in rows) == net.parameters
 
@@ -349,7 +349,7 @@ def test_each_step_of_phi_doubles_the_flops(name):
 )  # fmt: skip
 def test_published_nets_have_their_published_multiply_adds(name, multiply_adds):
     net = NETS[name]
-    model = models.build(nets.get_config(name).model.to_dict(), net.classes)
+    model = models.build(nets.get_config(f'{name}:digits').model.to_dict(), net.classes)
     flops = sum(row.flops for row in summary.summarize(model, net.input_shape))
     assert flops / 2 == pytest.approx(multiply_adds, rel=0.02)
 
