@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -116,6 +116,7 @@ def train_series(path: pathlib.Path, folder: pathlib.Path, seed: int) -> Any:
 
 def main(_) -> None:
     """Trains all nets, prints their figures and writes them."""
+    logging.set_verbosity(logging.FATAL)  # What Orbax logs below that.
     compilation_cache.enable()
     folder = pathlib.Path(_FOLDER.value)
     tables = breast_cancer(folder)
