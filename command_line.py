@@ -61,6 +61,8 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
         message, status = str(error), 2
     except KeyboardInterrupt:
         message, status = f'Interrupted{goes_on}.', 130
+    except BrokenPipeError:  # Who reads the output, such as head, has seen enough.
+        os._exit(141)
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise

@@ -272,6 +272,19 @@ class ConvNet(nn.Module):
 
         return Parts(conv, norm, ACTIVATIONS[self.activation])
 
+    def check_lengths(self, *names: str) -> None:
+        """Checks that these fields have one number for each stage.
+
+        Raises:
+          ValueError: names the field.
+        """
+        for name in names:
+            if len(getattr(self, name)) != len(self.stage_sizes):
+                raise ValueError(
+                    f'model.{name}={getattr(self, name)} must have one number for each of '
+                    f'model.stage_sizes={self.stage_sizes}'
+                )
+
     def trains(self, part: str, train: bool) -> bool:
         """Returns `train`, or False for a part of the net that is frozen."""
         body = 'body' in self.frozen and part != 'head'

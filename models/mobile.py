@@ -47,12 +47,7 @@ class Mobile(layers.BlockNet):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ('filters', 'strides', 'expansions', 'kernels'):
-            if len(getattr(self, name)) != len(self.stage_sizes):
-                raise ValueError(
-                    f'model.{name}={getattr(self, name)} must have one number for each of '
-                    f'model.stage_sizes={self.stage_sizes}'
-                )
+        self.check_lengths('filters', 'strides', 'expansions', 'kernels')
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array, train: bool) -> jax.Array:

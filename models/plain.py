@@ -34,11 +34,8 @@ class Plain(layers.ConvNet):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.filters and len(self.filters) != len(self.stage_sizes):
-            raise ValueError(
-                f'model.filters={self.filters} must have one number for each of '
-                f'model.stage_sizes={self.stage_sizes}'
-            )
+        if self.filters:
+            self.check_lengths('filters')
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array, train: bool) -> jax.Array:

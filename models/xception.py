@@ -32,11 +32,7 @@ class Xception(layers.BlockNet):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.filters) != len(self.stage_sizes):
-            raise ValueError(
-                f'model.filters={self.filters} must have one number for each of '
-                f'model.stage_sizes={self.stage_sizes}'
-            )
+        self.check_lengths('filters')
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array, train: bool) -> jax.Array:
