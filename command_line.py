@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from absl import flags, logging
@@ -46,11 +47,17 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     logging.set_verbosity(logging.FATAL)  # What Orbax and TFDS log below that we say ourselves.
     # Outside the training loop, which saves first, SIGTERM ends a command as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.unraisablehook = _without_late_callbacks
     for stream in (sys.stdout, sys.stderr):  # Names of files may be no text in any encoding.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
     goes_on = '; the same command goes on from its checkpoint, if any' if takes_config else ''
+
+    def interrupted() -> NoReturn:
+        sys.stdout.flush()
+        print(f'{name}: Interrupted{goes_on}.', file=sys.stderr, flush=True)
+        os._exit(130)  # XLA's threads may still compile, and crash in an orderly end.
+
+    sys.unraisablehook = partial(_unraisable, interrupted)
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
             print(_help(usage, takes_config))
@@ -60,7 +67,7 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     except UserError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
-        message, status = f'Interrupted{goes_on}.', 130
+        interrupted()
     except BrokenPipeError:  # Who reads the output, such as head, has seen enough.
         os._exit(141)
     except OSError as error:
@@ -70,17 +77,18 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
         message, status = f'{error.strerror}: {error.filename}: {remedy}.', 1
     sys.stdout.flush()
     print(f'{name}: {message}', file=sys.stderr, flush=True)
-    if status == 130:
-        os._exit(status)  # XLA's threads may still compile, and crash in an orderly end.
     sys.exit(status)
 
 
-def _without_late_callbacks(unraisable: Any) -> None:
+def _unraisable(interrupted: Callable[[], NoReturn], unraisable: Any) -> None:
     """Prints an exception nobody could catch, but for those that say nothing new on a full disk.
 
     When one write has failed, tensorstore's others still report, from their threads, to an event
-    loop that orbax has closed; what failed is raised in the main thread.
+    loop that orbax has closed; what failed is raised in the main thread. A signal that comes while
+    Python clears away an object, which XLA does much of, would go unheard.
     """
+    if unraisable.exc_type is KeyboardInterrupt:
+        interrupted()
     if str(unraisable.exc_value) != 'Event loop is closed':
         sys.__unraisablehook__(unraisable)
 

@@ -5,12 +5,13 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import jax
 import numpy as np
 import pytest
-from conftest import start, train
+from conftest import ROOT, start, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_step import checkpoint
 
@@ -186,6 +187,21 @@ def test_sigterm_before_training_says_so(tmp_path, last_line):
     assert process.returncode == 130
     assert err.startswith('train.py: Interrupted')
     assert err.count('\n') == 1
+
+
+def test_a_signal_that_comes_while_python_clears_an_object_away_is_heard():
+    script = """
+import signal, weakref, command_line
+class Thing: pass
+def main():
+    thing = Thing()
+    watch = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    del thing
+    return 0
+command_line.run(main, '', takes_config=False)
+"""
+    ended = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, '-c: Interrupted.\n')
 
 
 def test_a_full_disk_ends_without_a_traceback_and_loses_nothing(tmp_path):
