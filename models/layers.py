@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.convolution import conv_general_dilated
 from models.fields import field
 
 # The name of the mapped axis over which training synchronises (see training/data_parallel.py).
@@ -266,6 +267,7 @@ class ConvNet(nn.Module):
                 feature_group_count=groups,
                 use_bias=bias,
                 kernel_init=_depthwise_init if depthwise else KERNEL_INITS[self.kernel_init],
+                conv_general_dilated=conv_general_dilated,
                 name=name,
                 **types,
             )

@@ -16,6 +16,7 @@ import psutil
 from jax.sharding import NamedSharding, PartitionSpec
 
 from errors import UserError
+from models import onednn
 from models.layers import BATCH_AXIS
 
 
@@ -61,10 +62,11 @@ class DataParallel:
         return self.devices[0].platform
 
     def describe(self) -> str:
-        """Returns the devices in words, such as '1 cpu device (x86_64, 2 cores)'."""
+        """Returns the devices in words, such as '1 cpu device (x86_64, 2 cores, ...)'."""
         kind = self.devices[0].device_kind
         if self.platform == 'cpu':
-            kind = f'{platform.machine()}, {os.cpu_count()} cores'
+            library = 'oneDNN' if onednn.version() else 'XLA'
+            kind = f'{platform.machine()}, {os.cpu_count()} cores, convolutions by {library}'
         plural = '' if self.count == 1 else 's'
         return f'{self.count} {self.platform} device{plural} ({kind})'
 
@@ -76,6 +78,7 @@ class DataParallel:
             'count': self.count,
             'cpu_cores': os.cpu_count(),
             'machine': platform.machine(),
+            'onednn': onednn.version() if self.platform == 'cpu' else '',
         }
 
     def memory_bytes(self) -> int:

@@ -17,7 +17,7 @@ from configs import default
 from console import Console
 from errors import UserError
 from models import scaling, summary
-from training import memory, recipe, weights
+from training import host_memory, memory, recipe, weights
 from training import step as training_step
 from training.data_parallel import DataParallel
 from training.optimizer import is_frozen
@@ -38,6 +38,7 @@ def open_devices(config: Any) -> DataParallel:
     default.validate(config)
     if jax.dtypes.canonicalize_dtype(config.dtype) != config.dtype:
         raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
+    host_memory.keep()
     return DataParallel(config.parallel, config.batch_size)
 
 

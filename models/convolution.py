@@ -1,0 +1,132 @@
+"""Convolution of images: XLA's own, or on CPU oneDNN's, which trains several times faster.
+
+Measurements and what else was tried: docs/performance.md.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from models import onednn
+
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+class Window(NamedTuple):
+    """How the kernel moves: each pair is of height and width."""
+
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]  # Before and behind.
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def conv_general_dilated(
+    images_BHWC: jax.Array,
+    kernel_HWIO: jax.Array,
+    window_strides: tuple[int, int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: tuple[int, int] = (1, 1),
+    rhs_dilation: tuple[int, int] = (1, 1),
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    precision: Any = None,
+) -> jax.Array:
+    """Convolves as `jax.lax.conv_general_dilated`, for `nn.Conv`.
+
+    float32 on CPU is left to oneDNN, where it is installed. There gradients are taken in reverse
+    mode only (`jax.grad`, `jax.vjp`), and once.
+
+    Args:
+      images_BHWC: of any float type.
+      kernel_HWIO: of the same type; I is the images' channels divided by the groups.
+      window_strides: of height and width, as `rhs_dilation`.
+      padding: 'VALID', or pixels before and behind for height and for width.
+      lhs_dilation: of the images; left to XLA where it is not 1.
+      rhs_dilation: of the kernel.
+      dimension_numbers: what nn.Conv gives, which is the layout in the names here.
+      feature_group_count: groups of channels; as many as channels in a depthwise convolution.
+      precision: of XLA.
+
+    Returns:
+      [B, H', W', O] in the type of the images.
+    """
+    del dimension_numbers
+    pads = [(0, 0)] * 2 if padding == 'VALID' else padding
+    window = Window(
+        tuple(window_strides),
+        tuple((before, behind) for before, behind in pads),
+        tuple(rhs_dilation),
+        feature_group_count,
+    )
+    by_onednn = (
+        jax.default_backend() == 'cpu'
+        and images_BHWC.dtype == kernel_HWIO.dtype == jnp.float32
+        and tuple(lhs_dilation) == (1, 1)
+        and images_BHWC.size
+        and onednn.version()
+    )
+    if by_onednn:
+        return _convolve(images_BHWC, kernel_HWIO, window)
+    return _by_xla(images_BHWC, kernel_HWIO, window, lhs_dilation, precision)
+
+
+def _by_xla(
+    images_BHWC: jax.Array,
+    kernel_HWIO: jax.Array,
+    window: Window,
+    lhs_dilation: tuple[int, int] = (1, 1),
+    precision: Any = None,
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        images_BHWC,
+        kernel_HWIO,
+        window.strides,
+        window.padding,
+        lhs_dilation,
+        window.dilation,
+        _LAYOUT,
+        window.groups,
+        precision=precision,
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(images_BHWC: jax.Array, kernel_HWIO: jax.Array, window: Window) -> jax.Array:
+    result = jax.eval_shape(partial(_by_xla, window=window), images_BHWC, kernel_HWIO)
+    shapes = images_BHWC.shape, kernel_HWIO.shape, result.shape
+    return _call('convolution', shapes, window, result, images_BHWC, kernel_HWIO)
+
+
+def _forward(images_BHWC: jax.Array, kernel_HWIO: jax.Array, window: Window) -> Any:
+    return _convolve(images_BHWC, kernel_HWIO, window), (images_BHWC, kernel_HWIO)
+
+
+def _backward(window: Window, residuals: Any, gradient_BHWC: jax.Array) -> Any:
+    images_BHWC, kernel_HWIO = residuals
+    shapes = images_BHWC.shape, kernel_HWIO.shape, gradient_BHWC.shape
+    call = partial(_call, shapes=shapes, window=window)
+    return (
+        call('images_gradient', like=images_BHWC, first=gradient_BHWC, second=kernel_HWIO),
+        call('kernel_gradient', like=kernel_HWIO, first=images_BHWC, second=gradient_BHWC),
+    )
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _call(
+    kind: str, shapes: Any, window: Window, like: Any, first: jax.Array, second: jax.Array
+) -> jax.Array:
+    """Calls oneDNN; the result is of the shape of `like`."""
+    # Under shard_map the result varies over the axes over which one of both does.
+    kinds = jax.typeof(first), jax.typeof(second)
+    varying = frozenset.union(*(kind.mat.varying for kind in kinds))
+    mapped = kinds[0].mat.update(varying=varying)
+    result = kinds[0].update(shape=like.shape, manual_axis_type=mapped)
+    call = jax.ffi.ffi_call(onednn.TARGET, result, vmap_method='sequential')
+    return call(first, second, description=json.dumps([kind, *shapes, *window]))

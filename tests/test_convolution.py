@@ -1,0 +1,108 @@
+"""The convolution used on CPU is the plain one, in values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from models import onednn
+from models.convolution import conv_general_dilated
+
+# Of the images [B, H, W, C] and the kernel [H, W, C / groups, O]; strides, padding, dilation,
+# groups. The families use all of these but the dilation.
+CASES = {
+    '3x3': ((8, 9, 11, 5), (3, 3, 5, 7), 1, [(1, 1), (1, 1)], 1, 1),
+    '3x3 in slices': ((32, 16, 16, 16), (3, 3, 16, 32), 1, [(1, 1), (1, 1)], 1, 1),
+    'batch of a prime number': ((31, 16, 16, 16), (3, 3, 16, 32), 1, [(1, 1), (1, 1)], 1, 1),
+    'stride 2': ((8, 32, 32, 16), (3, 3, 16, 32), 2, [(1, 1), (1, 1)], 1, 1),
+    'stem of ResNet': ((4, 32, 32, 3), (7, 7, 3, 16), 2, [(3, 3), (3, 3)], 1, 1),
+    '1x1': ((8, 8, 8, 16), (1, 1, 16, 8), 1, [(0, 0), (0, 0)], 1, 1),
+    '1x1, stride 2': ((8, 9, 9, 16), (1, 1, 16, 8), 2, [(0, 0), (0, 0)], 1, 1),
+    'patches': ((8, 12, 12, 3), (4, 4, 3, 8), 4, [(0, 0), (0, 0)], 1, 1),
+    'even kernel': ((8, 8, 8, 4), (2, 2, 4, 4), 1, [(0, 1), (0, 1)], 1, 1),
+    'no padding': ((8, 12, 12, 1), (5, 5, 1, 6), 1, 'VALID', 1, 1),
+    'unlike sides': ((8, 9, 7, 4), (3, 5, 4, 4), 1, [(2, 0), (1, 3)], 1, 1),
+    'dilation': ((8, 12, 12, 4), (3, 3, 4, 8), 1, [(2, 2), (2, 2)], 2, 1),
+    'groups': ((8, 8, 8, 16), (3, 3, 4, 32), 1, [(1, 1), (1, 1)], 1, 4),
+    'depthwise': ((32, 16, 16, 32), (3, 3, 1, 32), 1, [(1, 1), (1, 1)], 1, 32),
+    'depthwise 7x7, stride 2': ((8, 14, 14, 8), (7, 7, 1, 8), 2, [(3, 3), (3, 3)], 1, 8),
+    'depthwise, two outputs each': ((8, 8, 8, 8), (3, 3, 1, 16), 1, [(1, 1), (1, 1)], 1, 8),
+}
+
+
+def both(case):
+    """Returns the convolution under test and XLA's own, and images, kernel and a cotangent."""
+    *shapes, stride, padding, dilation, groups = case
+    window = (stride,) * 2, padding, (1, 1), (dilation,) * 2, ('NHWC', 'HWIO', 'NHWC'), groups
+    keys = jax.random.split(jax.random.key(0), 3)
+    arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=False)]
+    plain = lambda x, w: jax.lax.conv_general_dilated(x, w, *window)  # noqa: E731
+    ours = lambda x, w: conv_general_dilated(x, w, *window)  # noqa: E731
+    return ours, plain, (*arrays, jax.random.normal(keys[2], plain(*arrays).shape))
+
+
+def with_gradients(convolve):
+    def compute(images, kernel, cotangent):
+        result, pull = jax.vjp(convolve, images, kernel)
+        return result, *pull(cotangent)
+
+    return jax.jit(compute)
+
+
+def assert_close(ours, plain):
+    for array, expected in zip(ours, plain, strict=True):
+        assert array.shape == expected.shape
+        np.testing.assert_allclose(array, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+
+
+def test_onednn_is_there():
+    assert onednn.version()
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_values_and_gradients_are_those_of_xla(name):
+    ours, plain, arrays = both(CASES[name])
+    results = with_gradients(ours)(*arrays)
+    assert_close(results, with_gradients(plain)(*arrays))
+    assert 'leadline_convolution' in with_gradients(ours).lower(*arrays).as_text()
+    for array, again in zip(results, with_gradients(ours)(*arrays), strict=True):
+        np.testing.assert_array_equal(array, again)
+
+
+def test_other_types_are_left_to_xla():
+    ours, plain, arrays = both(CASES['3x3'])
+    arrays = [array.astype(jnp.bfloat16) for array in arrays]
+    for array, expected in zip(ours(*arrays[:2]), plain(*arrays[:2]), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_mapped_over_runs_and_in_a_loop():
+    ours, plain, (images, kernel, cotangent) = both(CASES['3x3'])
+    many = jnp.stack([kernel, 2 * kernel])
+    mapped = [
+        jax.jit(jax.vmap(with_gradients(f), (None, 0, None)))(images, many, cotangent)
+        for f in (ours, plain)
+    ]
+    assert_close(*mapped)
+    looped = jax.jit(
+        lambda: jax.lax.map(lambda k: with_gradients(ours)(images, k, cotangent), many)
+    )
+    assert_close(looped(), mapped[1])
+
+
+def test_under_shard_map_with_its_check():
+    ours, plain, (images, kernel, cotangent) = both(CASES['3x3'])
+    mesh, split = jax.sharding.Mesh(jax.devices()[:1], ('batch',)), PartitionSpec('batch')
+
+    def share(images, kernel, cotangent):
+        varying = jax.lax.pcast(kernel, 'batch', to='varying')
+        result, by_images, by_kernel = with_gradients(ours)(images, varying, cotangent)
+        return result, by_images, jax.lax.psum(by_kernel, 'batch'), ours(images, kernel)
+
+    specs = {'in_specs': (split, PartitionSpec(), split)}
+    mapped = jax.shard_map(
+        share, mesh=mesh, out_specs=(split, split, PartitionSpec(), split), **specs
+    )
+    expected = with_gradients(plain)(images, kernel, cotangent)
+    assert_close(jax.jit(mapped)(images, kernel, cotangent), (*expected, expected[0]))
