@@ -105,6 +105,8 @@ class Worker:
         busy = _busy_seconds()
         self._connection.send('round')
         figures = self._receive()
+        if 'error' not in figures and not math.isfinite(figures['loss']):
+            figures = {'error': f'its loss is {figures["loss"]}'}
         if 'error' in figures:
             self.answer = figures
             return
@@ -179,9 +181,6 @@ def check(case: Case, workers: dict[str, Worker]) -> None:
         if theirs['platform'] != ours['platform']:
             where = f'it runs on the {theirs["platform"]}, ours on the {ours["platform"]}'
             worker.answer = {'error': where}
-        for figures in worker.rounds:
-            if not math.isfinite(figures['loss']):
-                worker.answer = {'error': f'its loss is {figures["loss"]}'}
 
 
 def judge(contenders: dict[str, dict[str, Any]], case: Case, peak: float) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 # What configs/default.py says; the learning rate is low, so that no net diverges on noise.
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 _BATCHES = 4  # Different ones, which are used in turn.
-_WARM_UP = 3  # Steps after the first, and as many that tell how many make a round.
+_WARM_UP = 5  # Steps after the first at most; they tell how many make a round.
 
 
 class Case(NamedTuple):
@@ -111,11 +111,7 @@ def serve(
         built = time.perf_counter()
         contender.start()
         started = time.perf_counter()
-        contender.steps(_WARM_UP)
-        warm = time.perf_counter()
-        count, _ = contender.steps(_WARM_UP)
-        step = (time.perf_counter() - warm) / count
-        length = max(1, math.ceil(round_seconds / step))
+        length = max(1, math.ceil(round_seconds / _warm_up(contender, round_seconds)))
         facts = contender.facts()
         seconds = {'import_and_build': built - begun, 'first_step': started - built}
         connection.send({'facts': facts | {'seconds': seconds}})
@@ -130,6 +126,16 @@ def serve(
         # Whatever a library raises, torch.compile without a compiler for one, is shown as it is.
         first = next((line for line in str(error).splitlines() if line.strip()), '')
         connection.send({'error': f'{type(error).__name__}: {first.strip()}'[:120]})
+
+
+def _warm_up(contender: Contender, enough_seconds: float) -> float:
+    """Does some steps and returns the seconds of the fastest."""
+    times: list[float] = []
+    while len(times) < _WARM_UP and sum(times) <= enough_seconds:
+        begun = time.perf_counter()
+        count, _ = contender.steps(1)
+        times.append((time.perf_counter() - begun) / count)
+    return min(times)
 
 
 def _round(contender: Contender, length: int) -> dict[str, Any]:
