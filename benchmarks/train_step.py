@@ -1,9 +1,9 @@
 """A training step of ours beside one of PyTorch and of Keras 3: seconds, memory, share of peak.
 
   pip install -r requirements-bench.txt
-  python benchmarks/train_step.py                      all rows: about 8 minutes on 2 cores
+  python benchmarks/train_step.py                      all rows: 15 minutes or more on 2 cores
   python benchmarks/train_step.py --only=ResNet-20     those whose names hold the word
-  python benchmarks/train_step.py --peers=PyTorch      beside those whose names hold a word; or none
+  python benchmarks/train_step.py --peers=eager,JAX    beside those whose names hold a word; or none
   python benchmarks/train_step.py --json=FILE          every round, with versions and hardware
 
 All train the same net (the parameters are counted) with the same batch of the same uint8 images,
@@ -65,7 +65,7 @@ CASES = [
 OURS = 'Leadline'
 CONTENDERS = {
     OURS: Kind('leadline'),
-    'PyTorch': Kind('pytorch'),
+    'PyTorch eager': Kind('pytorch'),
     'PyTorch compiled': Kind('pytorch', 'compile'),
     'Keras TensorFlow': Kind('keras3', environment={'KERAS_BACKEND': 'tensorflow'}),
     'Keras JAX': Kind('keras3', environment={'KERAS_BACKEND': 'jax'}),

@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from conftest import ROOT
 
 
 def test_ours_beside_a_peer_and_one_that_is_not_installed(tmp_path):
@@ -18,7 +18,7 @@ def test_ours_beside_a_peer_and_one_that_is_not_installed(tmp_path):
     environment = os.environ | {'PYTHONPATH': str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for absent in ('PyTorch', 'PyTorch compiled'):
+    for absent in ('PyTorch eager', 'PyTorch compiled'):
         remedy = 'there is no torch (pip install -r requirements-bench.txt)'
         assert f'{absent} is left out: {remedy}' in done.stdout
 
