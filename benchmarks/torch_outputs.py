@@ -1,6 +1,6 @@
 """Do published nets compute here what they compute in PyTorch? And do their state dicts load?
 
-    pip install torch torchvision timm
+    pip install -r requirements-bench.txt
     python benchmarks/torch_outputs.py
 
 Each net is built in PyTorch by the library that publishes it, filled with random weights, and its
