@@ -315,6 +315,7 @@ def _check_no_image_fields(config: Any, source: Source) -> None:
         ('augment', policy, 'none'),
         ('dataset.image_size', config.dataset.image_size, 0),
         ('dataset.channels', config.dataset.channels, 0),
+        ('evaluate_mirrored', config.evaluate_mirrored, False),
     ):
         if value != usual:
             raise UserError(

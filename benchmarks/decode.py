@@ -23,10 +23,10 @@ import time
 import numpy as np
 from absl import app, flags
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+from benchmarks import images
 from console import Console
 from data import sources
 from data.decode import Policy
@@ -34,25 +34,8 @@ from data.decode import Policy
 _PHOTOS = flags.DEFINE_integer('photos', 2000, 'How many photos.')
 _SIZE = flags.DEFINE_integer('size', 64, 'Height and width to decode to.')
 _LINKS = flags.DEFINE_integer('links', 0, 'Links to each photo; above 0 only Leadline is run.')
-_CLASSES = 5
+_FEW = 10
 _ROUNDS = 3
-
-
-def make_photos(folder: pathlib.Path, count: int, links: int) -> None:
-    """Writes JPEGs of 1152x864 or 864x1152 pixels, quality 90, cut from two photos."""
-    generator = np.random.default_rng(0)
-    originals = [Image.fromarray(load_sample_image(n)) for n in ('china.jpg', 'flower.jpg')]
-    for i in range(count):
-        width, height = (1152, 864) if i % 3 else (864, 1152)
-        x, y = generator.integers(0, 640 - width // 3), generator.integers(0, 427 - height // 3)
-        cut = originals[i % 2].crop((x, y, x + width // 3, y + height // 3))
-        grown = np.asarray(cut.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-        grain = generator.integers(-6, 7, grown.shape[:2])[..., None]  # As a camera has it.
-        path = folder / f'class{i % _CLASSES}' / f'{i:05}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((grown + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
-        for link in range(links):
-            path.with_name(f'{i:05}-{link}.jpg').symlink_to(path)
 
 
 def leadline(folder: pathlib.Path) -> int:
@@ -106,7 +89,7 @@ def compare(folder: pathlib.Path, cache: pathlib.Path) -> None:
     """Times all readers in turn and prints medians and ratios."""
     speeds: dict[str, list[float]] = {}
     few = folder.parent / 'few'
-    make_photos(few, 2 * _CLASSES, 0)
+    images.make_photos(few, _FEW)
     for read in (leadline, keras, pytorch):  # Imports and first calls are no part of the speed.
         with contextlib.suppress(ImportError):
             read(few)
@@ -135,7 +118,7 @@ def main(_) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder, cache = pathlib.Path(scratch, 'photos'), pathlib.Path(scratch, 'cache')
         os.environ['LEADLINE_CACHE'] = str(cache)
-        make_photos(folder, _PHOTOS.value, _LINKS.value)
+        images.make_photos(folder, _PHOTOS.value, _LINKS.value)
         print(f'{_PHOTOS.value} photos, {_LINKS.value} links to each, to {_SIZE.value} pixels, '
               f'{os.cpu_count()} cores')  # fmt: skip
         if not _LINKS.value:

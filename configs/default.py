@@ -136,8 +136,8 @@ FIELDS: dict[str, dataclasses.Field] = {
                             choices=('sgd', 'adamw')),
     'optimizer.learning_rate': field(0.1, 'Peak learning rate.', above=0.0),
     'optimizer.schedule': field(
-        'cosine', 'Learning rate after warmup: cosine to 0, or constant.',
-        choices=('cosine', 'constant')
+        'cosine', 'Learning rate after warmup: cosine or linear to 0, or constant.',
+        choices=('cosine', 'linear', 'constant')
     ),
     'optimizer.warmup_epochs': field(2.0, 'Linear warmup to the peak, in epochs.', at_least=0.0),
     'optimizer.weight_decay': field(
@@ -161,6 +161,10 @@ FIELDS: dict[str, dataclasses.Field] = {
     ),
     'evaluate_every_epochs': field(
         1.0, 'Epochs between evaluations; each is followed by a checkpoint.', above=0.0
+    ),
+    'evaluate_mirrored': field(
+        False, 'Evaluate each image and its mirror image, and average their logits; for classes '
+        'that a mirror does not change.'
     ),
     # How it is computed.
     'dtype': field(

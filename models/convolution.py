@@ -20,7 +20,7 @@ class Window(NamedTuple):
     """How the kernel moves: each pair is of height and width."""
 
     strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]  # Before and behind.
+    padding: tuple[tuple[int, ...], ...]  # Before and behind.
     dilation: tuple[int, ...]
     groups: int
 
@@ -56,13 +56,8 @@ def conv_general_dilated(
       [B, H', W', O] in the type of the images.
     """
     del dimension_numbers
-    pads = [(0, 0)] * 2 if padding == 'VALID' else padding
-    window = Window(
-        tuple(window_strides),
-        tuple((before, behind) for before, behind in pads),
-        tuple(rhs_dilation),
-        feature_group_count,
-    )
+    pads = ((0, 0), (0, 0)) if isinstance(padding, str) else tuple(map(tuple, padding))
+    window = Window(tuple(window_strides), pads, tuple(rhs_dilation), feature_group_count)
     by_onednn = (
         jax.default_backend() == 'cpu'
         and images_BHWC.dtype == kernel_HWIO.dtype == jnp.float32
@@ -82,11 +77,12 @@ def _by_xla(
     lhs_dilation: tuple[int, int] = (1, 1),
     precision: Any = None,
 ) -> jax.Array:
+    padding: Any = window.padding
     return jax.lax.conv_general_dilated(
         images_BHWC,
         kernel_HWIO,
         window.strides,
-        window.padding,
+        padding,
         lhs_dilation,
         window.dilation,
         _LAYOUT,

@@ -192,7 +192,7 @@ def _show(console: Console, run: Prepared, figures: dict[str, Any]) -> None:
         always=True,
     )
     counted = (
-        ('evaluation', flops, xla['evaluation_flops']),
+        ('evaluation', flops * (1 + config.evaluate_mirrored), xla['evaluation_flops']),
         ('training', 3 * flops, xla['training_flops']),  # Backward costs twice forward.
     )
     console.table(

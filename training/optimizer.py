@@ -13,6 +13,12 @@ def _cosine(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     return _with_warmup(decay, peak, warmup_steps)
 
 
+def _linear(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Linear to 0 after linear warmup: a triangle, as in Page 2018."""
+    decay = optax.linear_schedule(peak, 0.0, max(1, total_steps - warmup_steps))
+    return _with_warmup(decay, peak, warmup_steps)
+
+
 def _constant(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     return _with_warmup(optax.constant_schedule(peak), peak, warmup_steps)
 
@@ -38,7 +44,7 @@ def _adamw(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTrans
     return optax.adamw(schedule, weight_decay=weight_decay, mask=_kernels)
 
 
-SCHEDULES = {'cosine': _cosine, 'constant': _constant}
+SCHEDULES = {'cosine': _cosine, 'linear': _linear, 'constant': _constant}
 OPTIMIZERS = {'sgd': _sgd, 'adamw': _adamw}
 
 

@@ -5,6 +5,7 @@ The loop trains with it, and `--describe` measures it.
 
 import functools
 import itertools
+import math
 import time
 from typing import Any
 
@@ -83,7 +84,9 @@ class Prepared:
             devices.check_pairs(config.batch_size)
         self.layers = _layers(self.recipe, self.pipeline.input_shape)
         memory.check(self.needed_bytes(), self.memory_bytes, config.dtype)
-        self.dispatch_steps = _dispatch_steps(config, devices.platform, self.layers, self.pipeline)
+        self.dispatch_steps = _dispatch_steps(
+            config, devices.platform, self.layers, self.pipeline, self.evaluation_steps
+        )
         self.train_steps = devices.map_train(
             functools.partial(training_step.train_steps, self.recipe), not config.debug_nans
         )
@@ -217,7 +220,11 @@ def _layers(parts: recipe.Recipe, input_shape: tuple[int, ...]) -> list[summary.
 
 
 def _dispatch_steps(
-    config: Any, platform: str, rows: list[summary.Layer], pipeline: input_pipeline.Pipeline
+    config: Any,
+    platform: str,
+    rows: list[summary.Layer],
+    pipeline: input_pipeline.Pipeline,
+    evaluation_steps: int,
 ) -> int:
     if config.steps_per_dispatch or config.debug_nans:
         return 1 if config.debug_nans else config.steps_per_dispatch
@@ -229,4 +236,7 @@ def _dispatch_steps(
         steps = min(
             steps, _BYTES_PER_DISPATCH // (pipeline.source.inputs[0].nbytes * config.batch_size)
         )
-    return max(1, steps)
+    # Of somewhat shorter dispatches, those that leave the fewest single steps to an evaluation.
+    least = math.ceil(evaluation_steps / max(1, steps))
+    count = min(range(least, 2 * least + 1), key=lambda count: evaluation_steps % count)
+    return evaluation_steps // count

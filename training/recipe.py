@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
       normalization: kind, as in `config.dataset.normalization`.
       task: what is done with labels.
       ema_decay: decay of the weights' moving average; 0 keeps none.
+      evaluate_mirrored: average the logits of each image and its mirror image.
       dtype: of inputs and loss: float32, or float64 under `config.dtype='float64'`.
     """
 
@@ -40,6 +41,7 @@ class Recipe(NamedTuple):
     normalization: str
     task: Task
     ema_decay: float
+    evaluate_mirrored: bool
     dtype: Any
 
 
@@ -76,6 +78,7 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
         normalization=config.dataset.normalization,
         task=tasks.build(config, num_classes),
         ema_decay=config.ema_decay,
+        evaluate_mirrored=config.evaluate_mirrored,
         dtype=jnp.dtype('float64' if config.dtype == 'float64' else 'float32'),
     )
 

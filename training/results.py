@@ -16,10 +16,14 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 def provenance(config: Any, device: dict[str, Any]) -> dict[str, Any]:
     """Returns what the figures of a run depend on: config, software, device, revision."""
+    of_config = {'config_hash': run_folder.config_hash(config), 'dataset': config.dataset.name}
+    return of_config | environment(device)
+
+
+def environment(device: dict[str, Any]) -> dict[str, Any]:
+    """Returns what any figure depends on: software, device, revision."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
-        'config_hash': run_folder.config_hash(config),
-        'dataset': config.dataset.name,
         'versions': {'python': platform.python_version(), **versions},
         'device': device,
         'git_revision': _git_revision(),

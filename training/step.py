@@ -180,12 +180,17 @@ def eval_step(
 ) -> jax.Array:
     """Returns the logits [B / devices, K] of this device's share of a batch."""
     values = _inputs(resident, batch).astype(recipe.dtype)
-    inputs = normalization.normalize(
-        values, **variables['normalization'], kind=recipe.normalization
-    )
     weights = {name: tree for name, tree in variables.items() if name != 'normalization'}
-    logits: Any = recipe.model.apply(weights, inputs, train=False)
-    return logits
+
+    def logits_of(values: jax.Array) -> Any:
+        inputs = normalization.normalize(
+            values, **variables['normalization'], kind=recipe.normalization
+        )
+        return recipe.model.apply(weights, inputs, train=False)
+
+    if recipe.evaluate_mirrored:
+        return (logits_of(values) + logits_of(values[:, :, ::-1])) / 2
+    return logits_of(values)
 
 
 def _inputs(resident: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:

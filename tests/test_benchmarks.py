@@ -1,0 +1,78 @@
+"""What the benchmarks calculate, and what configs/speed_cifar10.py and its fields do."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from conftest import load
+
+from benchmarks import common
+from configs import default, speed_cifar10
+from console import Console
+from data import augmentation
+from training import optimizer, recipe, step
+from training.data_parallel import DataParallel
+from training.prepared import Prepared, open_devices
+
+
+def test_the_slope_is_the_exponent_and_its_error_follows_the_scatter():
+    sizes = [32, 64, 128, 256]
+    exact = common.log_log_slope(sizes, [3e-4 * size**1.1 for size in sizes])
+    assert exact.value == pytest.approx(1.1)
+    assert exact.error == pytest.approx(0, abs=1e-6)
+    scattered = common.log_log_slope(sizes, [1.0, 2.2, 3.8, 8.4])
+    # By hand: logarithms to base 2 against 0, 1, 2, 3.
+    assert scattered.value == pytest.approx(1.0, abs=0.03)
+    assert 0.01 < scattered.error < 0.1
+
+
+def test_seconds_to_a_target_are_of_training_alone_up_to_its_first_evaluation():
+    lines = [
+        {'step': 10, 'images_per_second': 100.0, 'validation_accuracy': 0.5},
+        {'step': 20, 'images_per_second': 50.0, 'validation_accuracy': 0.9},
+        {'step': 25, 'images_per_second': 50.0, 'validation_accuracy': 0.8},
+    ]
+    assert common.seconds_to(lines, 32, 0.4) == pytest.approx(3.2)
+    assert common.seconds_to(lines, 32, 0.8) == pytest.approx(3.2 + 6.4)
+    assert common.seconds_to(lines, 32, 0.95) is None
+
+
+def test_the_speed_config_is_valid_and_its_dispatches_have_one_length():
+    config = speed_cifar10.get_config('npz:cifar10.npz')
+    default.validate(config)
+    assert augmentation.parse(config.augment)['horizontal_flip'] == 0.5
+    assert 49_000 % config.batch_size == 0
+
+
+def test_the_linear_schedule_is_a_triangle(tiny_config):
+    config = tiny_config(optimizer__schedule='linear', optimizer__warmup_epochs=2.0)
+    _, schedule = optimizer.build(config.optimizer, total_steps=50, steps_per_epoch=5.0)
+    rates = np.asarray([schedule(i) for i in range(51)])
+    peak = config.optimizer.learning_rate
+    np.testing.assert_allclose(rates[:10], peak * np.arange(1, 11) / 10, rtol=1e-6)
+    np.testing.assert_allclose(rates[10:], peak * np.arange(40, -1, -1) / 40, atol=1e-7)
+
+
+def test_mirrored_evaluation_averages_the_logits_of_both(tiny_config):
+    pipeline = load(tiny_config())
+    parts = recipe.build(tiny_config(evaluate_mirrored=True), 10, 20, 10.0)
+    state = step.init_state(parts, pipeline.input_shape, 0, pipeline.normalization)
+    images = pipeline.source.inputs[:4]
+
+    def logits(recipe_, inputs):
+        batch = {'input': inputs, 'index': np.arange(4)}
+        return np.asarray(step.eval_step(recipe_, state.reported(), {}, batch))
+
+    plain = parts._replace(evaluate_mirrored=False)
+    both = (logits(plain, images) + logits(plain, images[:, :, ::-1])) / 2
+    np.testing.assert_allclose(logits(parts, images), both, rtol=1e-5, atol=1e-6)
+    assert abs(logits(plain, images) - both).max() > 1e-3
+
+
+def test_dispatches_fill_the_time_between_evaluations_on_accelerators(tiny_config, monkeypatch):
+    monkeypatch.setattr(DataParallel, 'platform', 'gpu')
+    # 1,078 images make 90 steps of 12 between evaluations, more than fit one dispatch.
+    config = tiny_config(batch_size=12, model__width=8)
+    with contextlib.closing(Prepared(config, open_devices(config), Console(quiet=True))) as run:
+        assert run.evaluation_steps == 90
+        assert run.dispatch_length(0) == 45
