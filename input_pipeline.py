@@ -89,8 +89,7 @@ class Pipeline:
 
         label int32 [N] of all splits and class_share [K] of the training split (or label float32
         [N] alone, where labels are numbers), seed uint32 and, unless the set streams, input, as
-        in `Source`. As arguments rather than constants of the step they let one compiled program
-        serve every seed and split.
+        in `Source`.
         """
         arrays = {'label': self.source.labels, 'seed': np.uint32(self.seed)}
         if self.class_names:

@@ -107,9 +107,9 @@ class DataParallel:
         }
 
     def map_train(self, steps: Callable, donate: bool = True) -> Any:
-        """Maps `steps(state, resident, batches)`.
+        """Maps `steps(state, resident, rates, batches)`.
 
-        `batches` come from `split(..., axis=1)`; state and metrics are replicated. With `donate`
+        `batches` come from `split(..., axis=1)`; all else is replicated, metrics too. With `donate`
         the memory of the state that goes in is reused for the one that comes out.
         """
         donated = (0,) if donate else ()
@@ -117,7 +117,7 @@ class DataParallel:
             return jax.pmap(
                 steps,
                 BATCH_AXIS,
-                in_axes=(None, None, 1),
+                in_axes=(None, None, None, 1),
                 out_axes=(None, None),
                 donate_argnums=donated,
             )
@@ -125,7 +125,7 @@ class DataParallel:
         mapped = jax.shard_map(
             steps,
             mesh=self._mesh,
-            in_specs=(replicated, replicated, PartitionSpec(None, BATCH_AXIS)),
+            in_specs=(replicated, replicated, replicated, PartitionSpec(None, BATCH_AXIS)),
             out_specs=(replicated, replicated),
         )
         return jax.jit(mapped, donate_argnums=donated)

@@ -17,10 +17,9 @@ from configs import default
 from console import Console
 from errors import UserError
 from models import scaling, summary
-from training import memory, recipe, weights
+from training import memory, optimizer, recipe, weights
 from training import step as training_step
 from training.data_parallel import DataParallel
-from training.optimizer import is_frozen
 
 # On GPU and TPU a dispatch holds so many steps at most, and so many FLOPs: about a second on a
 # large device, since signals wait for it.
@@ -56,6 +55,7 @@ class Prepared:
       steps_per_epoch: a fraction, since passes follow one another without a gap.
       total_steps: of the run.
       evaluation_steps: from one evaluation to the next.
+      rates: learning rate of each step, [total_steps].
       memory_bytes: what a device had room for before anything was put there.
       compile_seconds: spent by `compiled` so far.
 
@@ -75,8 +75,9 @@ class Prepared:
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
-        self.recipe = recipe.build(
-            config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
+        self.recipe = recipe.build(config, len(self.pipeline.class_names))
+        self.rates = optimizer.learning_rates(
+            config.optimizer, self.total_steps, self.steps_per_epoch
         )
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
@@ -104,7 +105,8 @@ class Prepared:
         # What lies before the first part that trains is not kept for the backward pass.
         rows = list(
             itertools.dropwhile(
-                lambda row: is_frozen(row.name.split('/')[0], self.recipe.frozen), self.layers
+                lambda row: optimizer.is_frozen(row.name.split('/')[0], self.recipe.frozen),
+                self.layers,
             )
         )
         per_example = memory.activation_bytes(rows, config.model.get('remat', False))
@@ -112,12 +114,21 @@ class Prepared:
             'weights with what the optimizer keeps': memory.nbytes(state),
             'gradients': memory.nbytes(state.params),
             f'activations of {count} examples': count * per_example,
-            'data': memory.nbytes(self.pipeline.resident()),
+            'data': memory.nbytes(self.resident()),
         }
+
+    def resident(self) -> dict[str, Any]:
+        """Returns the arrays that stay on the devices: those of the data, and weight_decay [].
+
+        As arguments rather than constants of the step they let one compiled program serve every
+        seed, split and weight decay.
+        """
+        decay = np.asarray(self.config.optimizer.weight_decay, self.recipe.dtype)
+        return self.pipeline.resident() | {'weight_decay': decay}
 
     def place_data(self) -> None:
         """Puts what stays on the devices there."""
-        self.resident = self.devices.replicate(self.pipeline.resident())
+        self.placed = self.devices.replicate(self.resident())
 
     def load_weights(self, console: Console) -> None:
         """Reads `config.init.weights`, with which `initial_state` then begins.
@@ -162,7 +173,8 @@ class Prepared:
         """
         plans = [self._reader.train_batch(step + i) for i in range(count)]
         stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
-        arguments = state, self.resident, self.devices.split(stacked, axis=1)
+        rates = self.devices.replicate(self.rates[step : step + count])
+        arguments = state, self.placed, rates, self.devices.split(stacked, axis=1)
         return self._compiled(self.train_steps, count, *arguments), arguments
 
     def check_program(self, program: Any) -> dict[str, int]:
@@ -189,7 +201,7 @@ class Prepared:
         self, variables: dict[str, Any], plan: dict[str, np.ndarray]
     ) -> tuple[Any, tuple[Any, ...]]:
         """Returns the compiled evaluation of one of `Pipeline.eval_batches`, and its arguments."""
-        arguments = variables, self.resident, self.devices.split(plan, axis=0)
+        arguments = variables, self.placed, self.devices.split(plan, axis=0)
         return self._compiled(self.eval_step, self.config.batch_size, *arguments), arguments
 
     def _compiled(self, mapped: Any, shape: int, *arguments: Any) -> Any:
