@@ -8,6 +8,7 @@ choice, a few steps of each are measured.
 
 import collections
 import contextlib
+import math
 import os
 import pathlib
 import threading
@@ -211,8 +212,13 @@ def _choose(
         with contextlib.suppress(UserError):  # Memory cannot hold it.
             seconds[plan.how] = _step_seconds(plan, configs, once)
     known = [plan for plan in plans if plan.how in seconds] or plans[:1]  # Which says why.
-    best = min(known, key=lambda plan: seconds.get(plan.how, 0.0))
-    return best, seconds, time.perf_counter() - begun
+
+    def cost(plan: _Plan) -> float:
+        # In the last round there may be fewer runs than threads, and it takes no less.
+        at_a_time = len(plan.devices)
+        return math.ceil(len(configs) / at_a_time) * at_a_time * seconds.get(plan.how, 0.0)
+
+    return min(known, key=cost), seconds, time.perf_counter() - begun
 
 
 def _step_seconds(plan: _Plan, configs: Sequence[Any], once: Once) -> float:
