@@ -72,7 +72,8 @@ class Together(DataParallel):
         results: Any = [None] * len(group)
         error = None
         try:
-            results = program(*zip(*(each.arguments for each in filled), strict=True))
+            outputs = program(*zip(*(each.arguments for each in filled), strict=True))
+            results = zip(*outputs, strict=True)
         except Exception as raised:  # Every run must hear of it, each on its thread.
             error = raised
         for each, result in zip(group, results, strict=False):
@@ -130,5 +131,7 @@ def _over_runs(steps: Callable, states: Any, residents: Any, rates: Any, batches
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
         for runs in (states, own, rates, batches)
     )
-    outputs = jax.vmap(one)(*stacked)
-    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], outputs) for i in range(len(states)))
+    return tuple(  # States, then metrics.
+        tuple(jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(len(states)))
+        for tree in jax.vmap(one)(*stacked)
+    )
