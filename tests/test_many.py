@@ -86,7 +86,7 @@ def test_one_after_another_they_are_the_same_bits(tmp_path, singles, config_of, 
     done = train_many(configs, [tmp_path / str(i) for i in range(4)])
     out = capsys.readouterr().out
     assert out.startswith('Leadline  4 runs of digits on 1 cpu device')
-    assert 'one after another\n' in out
+    assert '\nRuns      one after another\n' in out
     assert (done.how, done.step_seconds) == ('sequential', {})
     for i, result in enumerate(done.results):
         assert result == json.loads((tmp_path / str(i) / 'result.json').read_text())
@@ -121,7 +121,7 @@ def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path
 def test_on_two_devices_it_measures_and_says_what_it_chose(tmp_path):
     folders = [tmp_path / str(i) for i in range(2)]
     out = finish(start_on_two_devices('dense', DENSE, None, folders))
-    assert 'measured in' in out.splitlines()[0]
+    assert 'measured in' in out.splitlines()[1]
     how, measured = out.splitlines()[-1].split('] ')[1].split(' ', 1)
     seconds = json.loads(measured.replace("'", '"'))
     assert seconds.keys() == {'sequential', 'one_per_device'}

@@ -100,14 +100,15 @@ def train_many(
         claims = zip(folders, configs, strict=True)
         ended = [stack.enter_context(folder.claim(config)) for folder, config in claims]
         batch = _Batch(configs, folders, ended, console)
+        console.line(
+            f'Leadline  {len(configs)} runs of {configs[0].dataset.name} on {every.describe()}'
+            f'{batch.ended_before()}',
+            always=True,
+        )
         signals = stack.enter_context(Interruption())
         plans = _plans(configs[0], every, len(batch.waiting), how or batch.begun_as())
         plan, seconds, choosing = _choose(plans, [configs[i] for i in batch.waiting], batch.once)
-        console.line(
-            f'Leadline  {len(configs)} runs of {configs[0].dataset.name} on {every.describe()}, '
-            f'{_IN_WORDS[plan.how]}{_compared(plan, seconds, choosing)}',
-            always=True,
-        )
+        console.line(f'Runs      {_IN_WORDS[plan.how]}{_compared(seconds, choosing)}', always=True)
         batch.train(plan, signals)
         return ManyRuns(batch.results, plan.how, seconds, choosing)
 
@@ -209,7 +210,7 @@ def _choose(
     begun = time.perf_counter()
     seconds = {}
     for plan in plans:
-        with contextlib.suppress(UserError):  # Memory cannot hold it.
+        with contextlib.suppress(UserError, jax.errors.JaxRuntimeError):  # Memory cannot hold it.
             seconds[plan.how] = _step_seconds(plan, configs, once)
     known = [plan for plan in plans if plan.how in seconds] or plans[:1]  # Which says why.
 
@@ -260,7 +261,7 @@ def _steps_per_second(run: Prepared, ready: threading.Barrier) -> float:
     return count * done / (time.perf_counter() - begun)
 
 
-def _compared(plan: _Plan, seconds: dict[str, float], choosing: float) -> str:
+def _compared(seconds: dict[str, float], choosing: float) -> str:
     """Says what the choice was made by; nothing where there was none."""
     if not seconds:
         return ''
@@ -269,6 +270,11 @@ def _compared(plan: _Plan, seconds: dict[str, float], choosing: float) -> str:
 
 
 # Training.
+
+
+def _how(folder: RunFolder) -> str:
+    """Returns how the run of a folder was trained last; what a command of its own does, if none."""
+    return (folder.read_json(HOW) or {'how': SEQUENTIAL})['how']
 
 
 class _Batch:
@@ -288,10 +294,12 @@ class _Batch:
 
     def begun_as(self) -> str | None:
         """Returns how the first run with a checkpoint was trained, for the rest to be the same."""
-        for folder in (self.folders[i] for i in self.waiting):
-            if folder.has_checkpoints():
-                return (folder.read_json(HOW) or {'how': SEQUENTIAL})['how']
-        return None
+        begun = (self.folders[i] for i in self.waiting if self.folders[i].has_checkpoints())
+        return next((_how(folder) for folder in begun), None)
+
+    def ended_before(self) -> str:
+        """Says how many runs need no training; nothing where there are none."""
+        return f'; {self._ended()} have ended before' if self._ended() else ''
 
     def train(self, plan: _Plan, signals: Interruption) -> None:
         """Trains what has not ended, until a signal comes."""
@@ -318,7 +326,7 @@ class _Batch:
 
     def _train(self, run: int, how: str, devices: DataParallel, signals: Interruption) -> None:
         config, folder = self.configs[run], self.folders[run]
-        if how != SEQUENTIAL:
+        if how != _how(folder):
             folder.write_json(HOW, {'how': how})
         result = train(
             config,
