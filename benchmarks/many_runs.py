@@ -11,8 +11,8 @@ Each has a compilation cache of its own, which is empty in the first pass and, a
 it in the second. With an empty cache the first command alone compiles; it is what the others are
 compared with. Of a run is shown what was not training, in two ways: the seconds `start_up` and
 `compile` of result.json, and the seconds of the process but for training and evaluation (so with
-imports, writing, and waiting for TensorBoard), divided by the runs. On two devices two runs train
-at a time, so half of their training seconds are taken off.
+imports, writing, and waiting for TensorBoard), divided by the runs. On two devices two runs go at a
+time, so half of the seconds that they report count.
 """
 
 import json
@@ -120,7 +120,8 @@ def not_training(way: Way, took: dict[str, Any], cache: str) -> dict[str, float]
     by_part = took['start_up_and_compile']
     if way.how:
         by_clock = (sum(walls) - sum(trained) / way.devices) / len(trained)
-        return {'start_up_and_compile': statistics.mean(by_part), 'by_clock': by_clock}
+        by_part = statistics.mean(by_part) / way.devices
+        return {'start_up_and_compile': by_part, 'by_clock': by_clock}
     first = 1 if cache == 'empty' else len(walls)
     by_clock = statistics.mean(wall - own for wall, own in zip(walls, trained, strict=True))
     if first == 1:

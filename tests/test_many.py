@@ -46,11 +46,11 @@ print([run and run['status'] for run in done.results], done.how, done.step_secon
 """
 
 
-def start_on_two_devices(family, fields, how, folders):
+def start_on_two_devices(family, fields, how, folders, **environment):
     return subprocess.Popen(
         [sys.executable, '-c', SCRIPT, family, repr(fields), repr(how), *map(str, folders)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2'},
+        env={**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2', **environment},
     )  # fmt: skip
 
 
@@ -120,7 +120,9 @@ def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path
 
 def test_on_two_devices_it_measures_and_says_what_it_chose(tmp_path):
     folders = [tmp_path / str(i) for i in range(2)]
-    out = finish(start_on_two_devices('dense', DENSE, None, folders))
+    (tmp_path / 'tensorflow.py').write_text('raise ImportError')  # It takes seconds to import.
+    process = start_on_two_devices('dense', DENSE, None, folders, PYTHONPATH=str(tmp_path))
+    out = finish(process)
     assert 'measured in' in out.splitlines()[1]
     how, measured = out.splitlines()[-1].split('] ')[1].split(' ', 1)
     seconds = json.loads(measured.replace("'", '"'))
