@@ -166,7 +166,7 @@ def main(_) -> None:
         return train_in_this_process(pathlib.Path(folder), how)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        reference = None
+        reference: list[Any] = []
         for cache in ('empty', 'warm'):
             for way in WAYS:
                 folder = pathlib.Path(scratch, cache, way.how or 'commands')

@@ -23,6 +23,8 @@ RUNS = [
     {'dataset.folds': 3, 'dataset.fold': 2, 'optimizer.weight_decay': 0.01},
     {'dataset.subset': 0.5, 'dataset.split_seed': 1, 'epochs': 5.0},
 ]
+# Long enough for a signal to come in time.
+LONG = TINY | {'epochs': 6.0, 'evaluate_every_epochs': 0.5}
 DENSE = {'model.hidden_units': (16,), 'epochs': 3.0, 'evaluate_every_epochs': 0.5}
 
 # Two threads with a device each, in a process of its own: the first argument is the way, the
@@ -77,12 +79,12 @@ def singles(tmp_path_factory, config_of):
     """The runs, each as a command of its own would train it."""
     folder = tmp_path_factory.mktemp('singles')
     for i, run in enumerate(RUNS):
-        train_and_evaluate(config_of(TINY | run), folder / str(i), quiet=True)
+        train_and_evaluate(config_of(LONG | run), folder / str(i), quiet=True)
     return folder
 
 
 def test_one_after_another_they_are_the_same_bits(tmp_path, singles, config_of, capsys):
-    configs = [config_of(TINY | run) for run in RUNS]
+    configs = [config_of(LONG | run) for run in RUNS]
     done = train_many(configs, [tmp_path / str(i) for i in range(4)])
     out = capsys.readouterr().out
     assert out.startswith('Leadline  4 runs of digits on 1 cpu device')
@@ -103,16 +105,16 @@ def test_one_after_another_they_are_the_same_bits(tmp_path, singles, config_of, 
 
 def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path, singles):
     folders = [tmp_path / str(i) for i in range(4)]
-    process = start_on_two_devices('residual', TINY, 'one_per_device', folders)
+    process = start_on_two_devices('residual', LONG, 'one_per_device', folders)
     while not any(lines_written(folder) for folder in folders):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     out = finish(process)
-    assert 'The same call goes on' in out
+    assert 'The same call goes on' in out, out
     assert 'None' in out  # Was not begun.
     # Nobody says how, and nothing is measured: it goes on as it began.
-    out = finish(start_on_two_devices('residual', TINY, None, folders))
+    out = finish(start_on_two_devices('residual', LONG, None, folders))
     assert "['finished', 'finished', 'finished', 'finished'] one_per_device {}" in out
     for i, folder in enumerate(folders):
         assert_same(folder, singles / str(i))
