@@ -17,11 +17,12 @@ _PATIENCE_SECONDS = 2.0
 class Console:
     """Prints to standard output; `quiet` leaves out all but the headline and the result.
 
-    Where the output is no terminal there is no progress bar, no colour and no wrapping.
+    Where the output is no terminal there is no progress bar, no colour and no wrapping. Every line
+    begins with `prefix`.
     """
 
-    def __init__(self, quiet: bool = False):
-        self._quiet = quiet
+    def __init__(self, quiet: bool = False, prefix: str = ''):
+        self._quiet, self._prefix = quiet, prefix
         terminal = sys.stdout.isatty()
         self._rich = RichConsole(
             highlight=False, width=None if terminal else 100, force_terminal=terminal
@@ -30,7 +31,7 @@ class Console:
     def line(self, text: str, always: bool = False) -> None:
         """Prints one line; under `quiet` only where `always`."""
         if always or not self._quiet:
-            self._rich.print(text, soft_wrap=True, markup=False)
+            self._rich.print(self._prefix + text, soft_wrap=True, markup=False)
 
     def data(self, pipeline: Any, findings: Sequence[str]) -> None:
         """Prints what an `input_pipeline.Pipeline` holds, and what should be known of it."""

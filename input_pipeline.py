@@ -14,7 +14,7 @@ few steps ahead. Both give the same inputs.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -29,6 +29,7 @@ from data.tabular import Forecast
 from errors import UserError
 
 MOST_PIXELS = 4096  # Height and width of an image.
+OF_THE_SET = ('input', 'label')  # Of `Pipeline.resident`: the same for all seeds and splits.
 _STEPS_AHEAD = 4
 
 
@@ -89,8 +90,7 @@ class Pipeline:
 
         label int32 [N] of all splits and class_share [K] of the training split (or label float32
         [N] alone, where labels are numbers), seed uint32 and, unless the set streams, input, as
-        in `Source`. As arguments rather than constants of the step they let one compiled program
-        serve every seed and split.
+        in `Source`.
         """
         arrays = {'label': self.source.labels, 'seed': np.uint32(self.seed)}
         if self.class_names:
@@ -162,15 +162,20 @@ class Pipeline:
         index = np.empty(self.batch_size, np.int32)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            index[chosen] = self._order(int(epoch))[offsets[chosen]]
+            index[chosen] = self._orders(int(epoch))[offsets[chosen]]
         position = np.arange(self.batch_size, dtype=np.int32)
         return {'index': self._share(index), 'position': self._share(position)}
+
+    @functools.cached_property
+    def _orders(self) -> Callable[[int], np.ndarray]:
+        # For each pipeline its own: runs that train at the same time have other seeds.
+        return functools.lru_cache(maxsize=4)(self._order)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Returns the examples of one pass, in order."""
         members = self.members['train']
         if self.balanced:
-            members = members[_balanced(self.seed, epoch, self.labels_of('train').tobytes())]
+            members = members[_balanced(self.seed, epoch, self.labels_of('train'))]
         return members[_permutation(self.seed, 'order', epoch, len(members))]
 
     def _share(self, batch: np.ndarray) -> np.ndarray:
@@ -205,21 +210,18 @@ class ReadAhead:
         self._reader.shutdown(cancel_futures=True)
 
 
-@functools.lru_cache(maxsize=4)
 def _permutation(seed: int, stream: str, number: int, size: int) -> np.ndarray:
     """Returns a permutation: a function of (seed, stream, number)."""
     entropy = np.random.SeedSequence([seed, stream_id(stream), number])
     return np.random.Generator(np.random.Philox(entropy)).permutation(size)
 
 
-@functools.lru_cache(maxsize=4)
-def _balanced(seed: int, epoch: int, labels: bytes) -> np.ndarray:
+def _balanced(seed: int, epoch: int, label: np.ndarray) -> np.ndarray:
     """Returns as many places among the training images as there are, equally many of each class.
 
     The images of a class follow one another in shuffled rounds over all passes, so that each is
     shown as often as any other of its class.
     """
-    label = np.frombuffer(labels, np.int32)
     classes, counts = np.unique(label, return_counts=True)
     quota, more = divmod(len(label), len(classes))
     chosen = []
@@ -243,6 +245,7 @@ def load(
     resolution: float = 1.0,
     process: int = 0,
     processes: int = 1,
+    source: Source | None = None,
 ) -> Pipeline:
     """Loads, splits and measures the data set that `config.dataset` names.
 
@@ -253,6 +256,7 @@ def load(
       resolution: multiplies `config.dataset.image_size`.
       process: index of this process.
       processes: how many there are.
+      source: what `read` gave for a config with the same data; read anew where None.
 
     Raises:
       UserError: the data set is unknown, absent, or too small to split; too many images are
@@ -260,9 +264,7 @@ def load(
         images, and there are none.
     """
     dataset, stopping = config.dataset, config.early_stopping
-    policy = Policy(_image_size(dataset, resolution), dataset.resize, dataset.channels)
-    forecast = Forecast(dataset.window, dataset.horizon)
-    source = sources.load(dataset.name, dataset.data_dir, policy, console, forecast)
+    source = source or read(dataset, console, resolution)
     if source.holds != 'images':
         _check_no_image_fields(config, source)
     check_readable(source, dataset.max_unreadable)
@@ -284,6 +286,13 @@ def load(
         process=process,
         processes=processes,
     )
+
+
+def read(dataset: Any, console: Console, resolution: float = 1.0) -> Source:
+    """Reads the data set of `config.dataset`, all splits; the other arguments are as in `load`."""
+    policy = Policy(_image_size(dataset, resolution), dataset.resize, dataset.channels)
+    forecast = Forecast(dataset.window, dataset.horizon)
+    return sources.load(dataset.name, dataset.data_dir, policy, console, forecast)
 
 
 def _image_size(dataset: Any, resolution: float) -> int:

@@ -26,7 +26,7 @@ def prepare(policy: str):
     """Returns a function that does one step with a policy."""
     config = resnet_small.get_config()
     config.augment, config.batch_size = policy, _BATCH
-    parts = recipe.build(config, 10, total_steps=1000, steps_per_epoch=100.0)
+    parts = recipe.build(config, 10)
     devices = DataParallel(config.parallel, _BATCH)
     generator = np.random.default_rng(0)
     resident = devices.replicate({
@@ -34,6 +34,7 @@ def prepare(policy: str):
         'label': np.arange(1000, dtype=np.int32) % 10,
         'class_share': np.full(10, 0.1),
         'seed': np.uint32(0),
+        'weight_decay': np.float32(config.optimizer.weight_decay),
     })  # fmt: skip
     statistics_ = step.normalization.Normalization(
         np.full((1, 1, 3), 127.5), np.full((1, 1, 3), 60.0)
@@ -43,8 +44,9 @@ def prepare(policy: str):
             'position': np.arange(_BATCH, dtype=np.int32)[None]}  # fmt: skip
     batches = devices.split(plan, axis=1)
     steps = devices.map_train(lambda *given: step.train_steps(parts, *given), donate=False)
-    compiled = steps.lower(state, resident, batches).compile()
-    return lambda: jax.block_until_ready(compiled(state, resident, batches))
+    arguments = state, resident, devices.replicate(np.full(1, 0.1, np.float32)), batches
+    compiled = steps.lower(*arguments).compile()
+    return lambda: jax.block_until_ready(compiled(*arguments))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ from errors import UserError
 from training.step import TrainState
 
 UNRATED = -1e30
+# Orbax gives the saves of a process numbers, and looks at the latest one while a save begins.
+_ONE_SAVE_BEGINS = threading.Lock()
 
 
 class Checkpoints:
@@ -64,7 +67,8 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(progress)
         )
-        with self._disk_errors():
+        self.wait()  # Here rather than where other runs would wait for it too.
+        with self._disk_errors(), _ONE_SAVE_BEGINS:
             self._manager.save(step, args=arguments, metrics={'score': score})
 
     def restore(self, template: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:

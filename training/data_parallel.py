@@ -7,7 +7,7 @@ know it; since JAX 0.8 it is itself a jitted shard_map. It takes one host's devi
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,18 +21,19 @@ from models.layers import BATCH_AXIS
 
 
 class DataParallel:
-    """Maps per-device functions over all devices.
+    """Maps per-device functions over devices.
 
     Args:
       kind: 'shard_map' or 'pmap'.
       batch_size: images per step over all devices.
+      devices: which ones; all, where None.
 
     Raises:
       UserError: the batch does not divide over the devices.
     """
 
-    def __init__(self, kind: str, batch_size: int):
-        self.devices = jax.devices()
+    def __init__(self, kind: str, batch_size: int, devices: Sequence[jax.Device] | None = None):
+        self.devices = devices or jax.devices()
         self.count = len(self.devices)
         if batch_size % self.count:
             lower = batch_size // self.count * self.count
@@ -86,7 +87,7 @@ class DataParallel:
         statistics = None if self.platform == 'cpu' else self.devices[0].memory_stats()
         if statistics:
             return statistics['bytes_limit'] - statistics['bytes_in_use']
-        return psutil.virtual_memory().available // self.count
+        return psutil.virtual_memory().available // jax.device_count()
 
     def replicate(self, tree: Any) -> Any:
         """Puts one copy of every array on every device."""
@@ -110,9 +111,9 @@ class DataParallel:
         }
 
     def map_train(self, steps: Callable, donate: bool = True) -> Any:
-        """Maps `steps(state, resident, batches)`.
+        """Maps `steps(state, resident, rates, batches)`.
 
-        `batches` come from `split(..., axis=1)`; state and metrics are replicated. With `donate`
+        `batches` come from `split(..., axis=1)`; all else is replicated, metrics too. With `donate`
         the memory of the state that goes in is reused for the one that comes out.
         """
         donated = (0,) if donate else ()
@@ -120,15 +121,16 @@ class DataParallel:
             return jax.pmap(
                 steps,
                 BATCH_AXIS,
-                in_axes=(None, None, 1),
+                in_axes=(None, None, None, 1),
                 out_axes=(None, None),
                 donate_argnums=donated,
+                devices=self.devices,
             )
         replicated = PartitionSpec()
         mapped = jax.shard_map(
             steps,
             mesh=self._mesh,
-            in_specs=(replicated, replicated, PartitionSpec(None, BATCH_AXIS)),
+            in_specs=(replicated, replicated, replicated, PartitionSpec(None, BATCH_AXIS)),
             out_specs=(replicated, replicated),
         )
         return jax.jit(mapped, donate_argnums=donated)
@@ -136,7 +138,7 @@ class DataParallel:
     def map_eval(self, step: Callable) -> Any:
         """Maps `step(variables, resident, batch)`; `batch` comes from `split(..., axis=0)`."""
         if self._pmap:
-            return jax.pmap(step, BATCH_AXIS, in_axes=(None, None, 0))
+            return jax.pmap(step, BATCH_AXIS, in_axes=(None, None, 0), devices=self.devices)
         replicated, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
         return jax.jit(
             jax.shard_map(

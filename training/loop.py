@@ -9,7 +9,7 @@ import functools
 import math
 import os
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from training import pictures, results
 from training.checkpoint import UNRATED, Checkpoints
 from training.data_parallel import DataParallel
 from training.interruption import Interruption
+from training.once import Once
 from training.prepared import Prepared, open_devices
 from training.profile import Profile
 from training.run_folder import RunFolder
@@ -58,22 +59,48 @@ def train_and_evaluate(
         always=True,
     )
     folder = RunFolder(workdir)
-    with folder.claim(config) as result, ExitStack() as stack:
+    with folder.claim(config) as result:
         if result:
             console.line('This run has ended before; its result was:', always=True)
-            results.show(console, folder, result)
-            return result
+        else:
+            result = train(config, folder, devices, console, started, Interruption(), Once())
+        results.show(console, folder, result)
+        return result
+
+
+def train(
+    config: Any,
+    folder: RunFolder,
+    devices: DataParallel,
+    console: Console,
+    started: float,
+    interruption: AbstractContextManager[Interruption],
+    once: Once,
+) -> dict[str, Any]:
+    """Trains in a folder that is claimed, or goes on there, and returns `result.json`.
+
+    Args:
+      config: checked by `open_devices`.
+      folder: of a run that has not ended.
+      devices: what it runs on.
+      console: says what happens.
+      started: `time.perf_counter()` when the run began.
+      interruption: watches for signals while the steps are done.
+      once: shared with runs of the same program.
+
+    Raises:
+      UserError: something the user can mend, with the remedy.
+    """
+    with ExitStack() as stack:
         if config.debug_nans:
             stack.enter_context(jax.debug_nans(True))
-        run = _Run(config, folder, devices, console, started)
+        run = _Run(config, folder, devices, console, started, once)
         stack.callback(run.close)
         try:
-            result = run.to_the_end()
+            return run.to_the_end(interruption)
         except FloatingPointError as error:
             place = results.deepest_own_frame(error)
             raise UserError(f'config.debug_nans: a NaN {run.doing}, made at {place}.') from error
-        results.show(console, folder, result)
-        return result
 
 
 @dataclasses.dataclass
@@ -108,11 +135,12 @@ class _Run:
         devices: DataParallel,
         console: Console,
         started: float,
+        once: Once,
     ):
         self.config, self.folder, self.devices, self.console = config, folder, devices, console
         self.started = self.clock = started
         self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
-        self.prepared = Prepared(config, devices, console)
+        self.prepared = Prepared(config, devices, console, once)
         self.pipeline, self.recipe = self.prepared.pipeline, self.prepared.recipe
         self.steps_per_epoch = self.prepared.steps_per_epoch
         self.total_steps = self.prepared.total_steps
@@ -145,7 +173,7 @@ class _Run:
             self.tensorboard.close()
         self.checkpoints.close()
 
-    def to_the_end(self) -> dict[str, Any]:
+    def to_the_end(self, interruption: AbstractContextManager[Interruption]) -> dict[str, Any]:
         """Trains until the end or an interruption, writes the result and returns it."""
         self._write_splits()
         self.prepared.place_data()
@@ -155,7 +183,7 @@ class _Run:
         if not status:
             self._announce()
             bar = self.console.progress('Training', self.total_steps, self.step)
-            with bar as self.advance, Interruption() as signals:
+            with bar as self.advance, interruption as signals:
                 status = self._train(signals)
         return self._interrupt() if status == 'interrupted' else self._finish(status)
 

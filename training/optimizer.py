@@ -1,9 +1,11 @@
 """Learning-rate schedules and optimizers: two tables over optax."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -31,7 +33,7 @@ def _with_warmup(after: optax.Schedule, peak: float, warmup_steps: int) -> optax
     return optax.join_schedules([warmup, after], [warmup_steps])
 
 
-def _sgd(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+def _sgd(schedule: optax.Schedule, weight_decay: Any) -> optax.GradientTransformation:
     """Nesterov momentum 0.9 with L2 added to the gradient, as in He et al. 2016."""
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=_kernels),
@@ -39,7 +41,7 @@ def _sgd(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransfo
     )
 
 
-def _adamw(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+def _adamw(schedule: optax.Schedule, weight_decay: Any) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019); decay times the rate."""
     return optax.adamw(schedule, weight_decay=weight_decay, mask=_kernels)
 
@@ -74,27 +76,44 @@ def is_frozen(name: str, frozen: tuple[str, ...]) -> bool:
     return part(name) in frozen or ('body' in frozen and part(name) != 'head')
 
 
-def build(
-    optimizer: Any,
-    total_steps: int,
-    steps_per_epoch: float,
-    frozen: tuple[str, ...] = (),
-    body_learning_rate: float = 1.0,
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Makes the optimizer and its schedule from `config.optimizer`.
+def learning_rates(optimizer: Any, total_steps: int, steps_per_epoch: float) -> np.ndarray:
+    """Returns the learning rate of every step of a run, [total_steps].
 
     Args:
       optimizer: `config.optimizer`.
-      total_steps: length of the schedule.
+      total_steps: of the run.
       steps_per_epoch: for the warmup.
-      frozen: parts of the net that do not change.
-      body_learning_rate: of all parts but the head, as a share of the schedule.
     """
     warmup_steps = min(round(optimizer.warmup_epochs * steps_per_epoch), total_steps)
     schedule = SCHEDULES[optimizer.schedule](optimizer.learning_rate, warmup_steps, total_steps)
-    transformation = OPTIMIZERS[optimizer.name](schedule, optimizer.weight_decay)
-    if optimizer.clip_norm:
-        transformation = optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), transformation)
-    if frozen or body_learning_rate != 1.0:
-        transformation = optax.chain(transformation, _by_part(frozen, body_learning_rate))
-    return transformation, schedule
+    return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(total_steps, dtype=np.int32)))
+
+
+Optimizer = Callable[[jax.typing.ArrayLike, jax.typing.ArrayLike], optax.GradientTransformation]
+
+
+def build(
+    optimizer: Any, frozen: tuple[str, ...] = (), body_learning_rate: float = 1.0
+) -> Optimizer:
+    """Makes the optimizer: a function of the learning rate of a step and the weight decay.
+
+    They are arguments, so that one compiled step serves all their values and every schedule.
+
+    Args:
+      optimizer: `config.optimizer`.
+      frozen: parts of the net that do not change.
+      body_learning_rate: of all parts but the head, as a share of the learning rate.
+    """
+
+    def transformation(
+        learning_rate: jax.typing.ArrayLike, weight_decay: jax.typing.ArrayLike
+    ) -> optax.GradientTransformation:
+        # As a schedule, since with one optax's state counts the steps.
+        made = OPTIMIZERS[optimizer.name](lambda _: learning_rate, weight_decay)
+        if optimizer.clip_norm:
+            made = optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), made)
+        if frozen or body_learning_rate != 1.0:
+            made = optax.chain(made, _by_part(frozen, body_learning_rate))
+        return made
+
+    return transformation

@@ -18,10 +18,10 @@ from configs import default
 from console import Console
 from errors import UserError
 from models import scaling, summary
-from training import host_memory, memory, recipe, weights
+from training import host_memory, memory, optimizer, recipe, weights
 from training import step as training_step
 from training.data_parallel import DataParallel
-from training.optimizer import is_frozen
+from training.once import Once
 
 # On GPU and TPU a dispatch holds so many steps at most, and so many FLOPs: about a second on a
 # large device, since signals wait for it.
@@ -50,6 +50,8 @@ class Prepared:
       config: as from `configs/default.py`.
       devices: from `open_devices`.
       console: says what the data holds.
+      once: shared by runs of one process that differ only in what is no part of their programs
+        (see `training.many`).
 
     Attributes:
       pipeline: the data.
@@ -58,6 +60,7 @@ class Prepared:
       steps_per_epoch: a fraction, since passes follow one another without a gap.
       total_steps: of the run.
       evaluation_steps: from one evaluation to the next.
+      rates: learning rate of each step, [total_steps].
       memory_bytes: what a device had room for before anything was put there.
       compile_seconds: spent by `compiled` so far.
 
@@ -65,25 +68,38 @@ class Prepared:
       UserError: data and config do not go together, or the net cannot fit.
     """
 
-    def __init__(self, config: Any, devices: DataParallel, console: Console):
-        self.config, self.devices = config, devices
-        self.memory_bytes = devices.memory_bytes()
+    def __init__(
+        self, config: Any, devices: DataParallel, console: Console, once: Once | None = None
+    ):
+        self.config, self.devices, self._once = config, devices, once or Once()
+        self.memory_bytes = self._once(('memory', devices), devices.memory_bytes)
+        resolution = scaling.multipliers(config.scale).resolution
         # Inputs may take a quarter of a device's memory.
         self.pipeline = input_pipeline.load(
-            config, self.memory_bytes / 4, console, scaling.multipliers(config.scale).resolution
+            config,
+            self.memory_bytes / 4,
+            console,
+            resolution,
+            source=self._once(
+                'source', lambda: input_pipeline.read(config.dataset, console, resolution)
+            ),
         )
         recipe.check_family(config, self.pipeline.source.holds)
         console.data(self.pipeline, findings.brief(self.pipeline))
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
-        self.recipe = recipe.build(
-            config, len(self.pipeline.class_names), self.total_steps, self.steps_per_epoch
+        self.recipe = recipe.build(config, len(self.pipeline.class_names))
+        self.rates = optimizer.learning_rates(
+            config.optimizer, self.total_steps, self.steps_per_epoch
         )
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
-        self.layers = _layers(self.recipe, self.pipeline.input_shape)
-        memory.check(self.needed_bytes(), self.memory_bytes, config.dtype)
+        self.layers = self._once('layers', lambda: _layers(self.recipe, self.pipeline.input_shape))
+        self._once(
+            ('fits', devices),
+            lambda: memory.check(self.needed_bytes(), self.memory_bytes, config.dtype),
+        )
         self.dispatch_steps = _dispatch_steps(
             config, devices.platform, self.layers, self.pipeline, self.evaluation_steps
         )
@@ -93,7 +109,6 @@ class Prepared:
         self.eval_step = devices.map_eval(functools.partial(training_step.eval_step, self.recipe))
         self.compile_seconds = 0.0
         self._weights: dict[str, np.ndarray] = {}
-        self._executables: dict[Any, Any] = {}
         self._reader = input_pipeline.ReadAhead(self.pipeline)
 
     def close(self) -> None:
@@ -108,7 +123,8 @@ class Prepared:
         # What lies before the first part that trains is not kept for the backward pass.
         rows = list(
             itertools.dropwhile(
-                lambda row: is_frozen(row.name.split('/')[0], self.recipe.frozen), self.layers
+                lambda row: optimizer.is_frozen(row.name.split('/')[0], self.recipe.frozen),
+                self.layers,
             )
         )
         per_example = memory.activation_bytes(rows, config.model.get('remat', False))
@@ -116,12 +132,25 @@ class Prepared:
             'weights with what the optimizer keeps': memory.nbytes(state),
             'gradients': memory.nbytes(state.params),
             f'activations of {count} examples': count * per_example,
-            'data': memory.nbytes(self.pipeline.resident()),
+            'data': memory.nbytes(self.resident()),
         }
+
+    def resident(self) -> dict[str, Any]:
+        """Returns the arrays that stay on the devices: those of the data, and weight_decay [].
+
+        As arguments rather than constants of the step they let one compiled program serve every
+        seed, split and weight decay.
+        """
+        decay = np.asarray(self.config.optimizer.weight_decay, self.recipe.dtype)
+        return self.pipeline.resident() | {'weight_decay': decay}
 
     def place_data(self) -> None:
         """Puts what stays on the devices there."""
-        self.resident = self.devices.replicate(self.pipeline.resident())
+        own = self.resident()
+        common = {name: own.pop(name) for name in input_pipeline.OF_THE_SET if name in own}
+        self.placed = self.devices.replicate(own) | self._once(
+            ('data', self.devices), lambda: self.devices.replicate(common)
+        )
 
     def load_weights(self, console: Console) -> None:
         """Reads `config.init.weights`, with which `initial_state` then begins.
@@ -139,7 +168,10 @@ class Prepared:
         # times faster on CPU.
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
         options = quick if self.devices.platform == 'cpu' else {}
-        program = jax.jit(self._init).lower(*arguments).compile(compiler_options=options)
+        program = self._once(
+            'init',
+            lambda: jax.jit(self._init).lower(*arguments).compile(compiler_options=options),
+        )
         state = program(*arguments)
         return weights.place(self._weights, state) if self._weights else state
 
@@ -166,8 +198,9 @@ class Prepared:
         """
         plans = [self._reader.train_batch(step + i) for i in range(count)]
         stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
-        arguments = state, self.resident, self.devices.split(stacked, axis=1)
-        return self._compiled(self.train_steps, count, *arguments), arguments
+        rates = self.devices.replicate(self.rates[step : step + count])
+        arguments = state, self.placed, rates, self.devices.split(stacked, axis=1)
+        return self._compiled('train', count, self.train_steps, *arguments), arguments
 
     def check_program(self, program: Any) -> dict[str, int]:
         """Returns what XLA plans for a compiled training step, in bytes on each device.
@@ -193,19 +226,21 @@ class Prepared:
         self, variables: dict[str, Any], plan: dict[str, np.ndarray]
     ) -> tuple[Any, tuple[Any, ...]]:
         """Returns the compiled evaluation of one of `Pipeline.eval_batches`, and its arguments."""
-        arguments = variables, self.resident, self.devices.split(plan, axis=0)
-        return self._compiled(self.eval_step, self.config.batch_size, *arguments), arguments
+        arguments = variables, self.placed, self.devices.split(plan, axis=0)
+        return self._compiled('eval', 1, self.eval_step, *arguments), arguments
 
-    def _compiled(self, mapped: Any, shape: int, *arguments: Any) -> Any:
-        """Compiles once per shape, so that memory is known and compilation has its own clock."""
+    def _compiled(self, name: str, count: int, mapped: Any, *arguments: Any) -> Any:
+        """Compiles once per length, so that memory is known and compilation has its own clock."""
         if self.config.debug_nans:
             return mapped  # JAX looks for the operation in functions it may run piece by piece.
-        key = (mapped, shape)
-        if key not in self._executables:
+
+        def compiled() -> Any:
             begun = time.perf_counter()
-            self._executables[key] = mapped.lower(*arguments).compile()
+            program = mapped.lower(*arguments).compile()
             self.compile_seconds += time.perf_counter() - begun
-        return self._executables[key]
+            return program
+
+        return self._once((name, count, self.devices), compiled)
 
 
 def _layers(parts: recipe.Recipe, input_shape: tuple[int, ...]) -> list[summary.Layer]:

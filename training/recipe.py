@@ -4,7 +4,6 @@ import re
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
 import models
@@ -13,6 +12,7 @@ from data.augmentation import Augmentation
 from errors import UserError
 from models import scaling
 from training import tasks
+from training.optimizer import Optimizer
 from training.optimizer import build as build_optimizer
 from training.tasks import Task
 
@@ -23,8 +23,7 @@ class Recipe(NamedTuple):
     Attributes:
       model: the net.
       frozen: parts of the net that keep their values.
-      optimizer: gradients to updates.
-      schedule: step to learning rate, for the metrics.
+      optimizer: learning rate and weight decay to what makes updates of gradients.
       augmentation: the policy of `config.augment`.
       normalization: kind, as in `config.dataset.normalization`.
       task: what is done with labels.
@@ -35,8 +34,7 @@ class Recipe(NamedTuple):
 
     model: nn.Module
     frozen: tuple[str, ...]
-    optimizer: optax.GradientTransformation
-    schedule: optax.Schedule
+    optimizer: Optimizer
     augmentation: Augmentation
     normalization: str
     task: Task
@@ -45,14 +43,12 @@ class Recipe(NamedTuple):
     dtype: Any
 
 
-def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: float) -> Recipe:
-    """Makes the parts of the step from the config and what the data decides.
+def build(config: Any, num_classes: int) -> Recipe:
+    """Makes the parts of the step from the config and the classes there are.
 
     Args:
       config: as from `configs/default.py`.
       num_classes: number of classes; 0 where labels are numbers.
-      total_steps: of the run.
-      steps_per_epoch: batches in a pass over the training split.
 
     Raises:
       UserError: a field that does not go with the labels; fields of the net that do not go
@@ -66,14 +62,10 @@ def build(config: Any, num_classes: int, total_steps: int, steps_per_epoch: floa
         )
     except ValueError as error:
         raise UserError(f'The net cannot be built: {error}.') from error
-    transformation, schedule = build_optimizer(
-        config.optimizer, total_steps, steps_per_epoch, frozen, config.init.body_learning_rate
-    )
     return Recipe(
         model=model,
         frozen=frozen,
-        optimizer=transformation,
-        schedule=schedule,
+        optimizer=build_optimizer(config.optimizer, frozen, config.init.body_learning_rate),
         augmentation=augmentation.parse(config.augment),
         normalization=config.dataset.normalization,
         task=tasks.build(config, num_classes),

@@ -49,6 +49,19 @@ def deepest_own_frame(error: BaseException) -> str:
     return 'an unknown place'
 
 
+def in_a_line(result: dict[str, Any]) -> str:
+    """Returns how a run ended and its figures on the validation split, in a line."""
+    step = result['diverged_step'] or result['last_step']
+    ended = f'{result["status"].replace("_", " ")} at step {step}'
+    figures = result['validation']
+    if figures['examples'] is None:
+        return ended
+    columns = (
+        (heading, written(figures[n])) for n, heading, written in tasks.of_result(result).columns
+    )
+    return f'{ended}; validation ' + ', '.join(' '.join(each) for each in columns)
+
+
 def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any]) -> None:
     """Prints the result of a run and where to look next."""
     status, last = result['status'], result['last_step']

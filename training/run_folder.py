@@ -22,6 +22,7 @@ from configs import default
 from errors import UserError
 
 FINAL = ('finished', 'early_stopped', 'diverged')
+HOW = '.how.json'  # How `train_many` trains the run, where not as a command of its own would.
 
 
 def default_workdir(config_argument: str, overrides: Mapping[str, Any]) -> pathlib.Path:
@@ -107,7 +108,8 @@ class RunFolder:
     def _remove_if_empty(self) -> None:
         """Leaves nothing behind of a run that a mistake in the config kept from starting."""
         with contextlib.suppress(OSError):
-            (self.path / '.lock').unlink(missing_ok=True)
+            for name in ('.lock', HOW):
+                (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
     def has_checkpoints(self) -> bool:

@@ -63,7 +63,7 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=recipe.optimizer.init(params),
+        opt_state=recipe.optimizer(0.0, 0.0).init(params),
         # A copy: the step reuses the memory of each array of the state once.
         ema=jax.tree.map(jnp.copy, {'params': params, 'batch_stats': batch_stats})
         if recipe.ema_decay
@@ -92,14 +92,19 @@ def training_inputs(
 
 
 def train_step(
-    recipe: Recipe, state: TrainState, resident: dict[str, jax.Array], batch: dict[str, jax.Array]
+    recipe: Recipe,
+    state: TrainState,
+    resident: dict[str, jax.Array],
+    rate: jax.Array,
+    batch: dict[str, jax.Array],
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Does one update.
 
     Args:
       recipe: what the step is made of.
       state: replicated.
-      resident: `Pipeline.resident()`, replicated.
+      resident: `Prepared.resident()`, replicated.
+      rate: learning rate, a scalar, replicated.
       batch: this device's share of `Pipeline.train_batch`.
 
     Returns:
@@ -138,7 +143,8 @@ def train_step(
     figures = recipe.task.step_figures(logits, targets_BK, recipe.dtype)
     gradients, loss, figures = jax.lax.pmean((gradients, loss, figures), BATCH_AXIS)
 
-    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    optimizer = recipe.optimizer(rate, resident['weight_decay'])
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     new_params = optax.apply_updates(state.params, updates)
     next_state = TrainState(
         step=state.step + 1,
@@ -153,22 +159,26 @@ def train_step(
         'loss': loss,
         **figures,
         'gradient_norm': optax.tree.norm(gradients),
-        'learning_rate': jnp.asarray(recipe.schedule(state.step), recipe.dtype),
+        'learning_rate': jnp.asarray(rate, recipe.dtype),
     }
     return next_state, metrics
 
 
 def train_steps(
-    recipe: Recipe, state: TrainState, resident: dict[str, jax.Array], batches: dict[str, jax.Array]
+    recipe: Recipe,
+    state: TrainState,
+    resident: dict[str, jax.Array],
+    rates: jax.Array,
+    batches: dict[str, jax.Array],
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Does as many updates as `batches` has on its leading axis; metrics keep that axis."""
-    count = batches['index'].shape[0]
-    if count == 1:
+    """Does as many updates as `rates` and `batches` have on their leading axis; metrics keep it."""
+    if len(rates) == 1:
         # XLA runs gradient convolutions many times slower inside a loop on CPU.
-        state, metrics = train_step(recipe, state, resident, {k: v[0] for k, v in batches.items()})
+        batch = {name: values[0] for name, values in batches.items()}
+        state, metrics = train_step(recipe, state, resident, rates[0], batch)
         return state, {name: value[None] for name, value in metrics.items()}
     return jax.lax.scan(
-        lambda carry, batch: train_step(recipe, carry, resident, batch), state, batches
+        lambda carry, given: train_step(recipe, carry, resident, *given), state, (rates, batches)
     )
 
 

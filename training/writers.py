@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from models.summary import Layer
+
+# Of several runs in one process: imports in circles and matplotlib are not made for threads.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class TensorBoard:
@@ -55,7 +59,13 @@ class TensorBoard:
 
     def image(self, step: int, tag: str, draw: Callable[[], np.ndarray]) -> None:
         """Writes the picture uint8 [H, W, 3] that `draw` gives; it is called on the thread."""
-        self._submit(lambda: self._writer.write_images(step, {tag: draw()[None]}))
+
+        def write() -> None:
+            with _ONE_AT_A_TIME:
+                picture = draw()
+            self._writer.write_images(step, {tag: picture[None]})
+
+        self._submit(write)
 
     def close(self) -> str:
         """Waits until all is on disk; returns why there are no event files, or ''.
@@ -86,7 +96,8 @@ class TensorBoard:
         # TensorFlow prints notices about itself as it is imported; nothing here needs oneDNN.
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
         os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-        from clu import metric_writers
+        with _ONE_AT_A_TIME:
+            from clu import metric_writers
 
         for path in folder.glob('events.out.tfevents.*'):
             path.unlink()
