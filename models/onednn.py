@@ -135,10 +135,15 @@ class _Thread(threading.local):
     """What each thread calls oneDNN with: a stream, memory objects and scratch memory."""
 
     def __init__(self) -> None:
-        ctypes.CDLL('libgomp.so.1').omp_set_num_threads(1)  # We cut the work ourselves.
+        # We cut the work ourselves. oneDNN looks at this when it makes a primitive and when it
+        # executes one.
+        ctypes.CDLL('libgomp.so.1').omp_set_num_threads(1)
         self.stream = _make('dnnl_stream_create', _engine(), 0)
         self.arguments: dict[int | None, Any] = {}
         self.scratch = np.empty(0, np.uint8)
+
+    def begin(self) -> None:
+        """Does nothing but to make this thread's own part exist."""
 
     def execute(
         self,
@@ -176,6 +181,7 @@ class _Convolution:
     """
 
     def __init__(self, kind: str, *fields: Any):
+        _thread().begin()
         self.shape, self.by_kernel = Shape(*fields), kind == 'kernel_gradient'
         self.order = _ORDERS[kind]
         self.slices = self._count_slices()
