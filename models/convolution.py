@@ -3,8 +3,10 @@
 Measurements and what else was tried: docs/performance.md.
 """
 
+import contextlib
+import contextvars
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +15,8 @@ import jax.numpy as jnp
 
 from models import onednn
 
+# Whether XLA's own is wanted where oneDNN would be used.
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar('plain', default=False)
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -23,6 +27,16 @@ class Window(NamedTuple):
     padding: tuple[tuple[int, ...], ...]  # Before and behind.
     dilation: tuple[int, ...]
     groups: int
+
+
+@contextlib.contextmanager
+def left_to_xla() -> Iterator[None]:
+    """While the block runs, what is traced anew convolves by XLA, which can count its FLOPs."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
 
 
 def conv_general_dilated(
@@ -59,7 +73,8 @@ def conv_general_dilated(
     pads = ((0, 0), (0, 0)) if isinstance(padding, str) else tuple(map(tuple, padding))
     window = Window(tuple(window_strides), pads, tuple(rhs_dilation), feature_group_count)
     by_onednn = (
-        jax.default_backend() == 'cpu'
+        not _plain.get()
+        and jax.default_backend() == 'cpu'
         and images_BHWC.dtype == kernel_HWIO.dtype == jnp.float32
         and tuple(lhs_dilation) == (1, 1)
         and images_BHWC.size

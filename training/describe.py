@@ -1,11 +1,12 @@
 """What `train.py --describe` says of a config: what its net is, costs and needs. Trains nothing.
 
-Figures by arithmetic stand beside those XLA counts in the compiled programs; seconds come from a
+Figures by arithmetic stand beside those XLA counts in its programs; seconds come from a
 few real steps on the real data, whose state is thrown away. Nothing is written but caches.
 """
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import statistics
@@ -17,8 +18,9 @@ import psutil
 
 from console import Console, size
 from errors import UserError
-from models import summary
+from models import convolution, summary
 from training import memory, results
+from training import step as training_step
 from training.prepared import Prepared, open_devices
 
 # The first dispatches are slower: memory is touched for the first time, caches are cold.
@@ -66,11 +68,9 @@ def describe(config: Any, quiet: bool = False) -> dict[str, Any]:
         program, _ = run.train_program(state, 0, count)
         plan = run.check_program(program)
         seconds, state = _step_seconds(run, state, count)
-        single, _ = run.train_program(state, 0, 1)
-        batch_seconds, evaluation = _batch_seconds(run, state)
+        batch_seconds = _batch_seconds(run, state)
         figures['xla'] = {
-            'training_flops': _flops(run, single),
-            'evaluation_flops': _flops(run, evaluation),
+            **_counted_flops(run, state),
             'bytes': plan,
             'compile_seconds': run.compile_seconds,
         }
@@ -97,10 +97,22 @@ def _net(run: Prepared) -> dict[str, Any]:
     }
 
 
-def _flops(run: Prepared, program: Any) -> float | None:
-    """Returns the FLOPs XLA counts in a program, for one example; None where it does not say."""
-    counted = (program.cost_analysis() or {}).get('flops')
-    return counted and counted * run.devices.count / run.config.batch_size
+def _counted_flops(run: Prepared, state: Any) -> dict[str, float | None]:
+    """Returns the FLOPs of one example that XLA counts in both programs, not yet optimized."""
+    batch, _ = next(run.pipeline.eval_batches('validation'))
+    _, training = run.train_program(state, 0, 1)
+    _, evaluation = run.eval_program(state.reported(), batch)
+    steps = functools.partial(training_step.train_steps, run.recipe)
+    step = functools.partial(training_step.eval_step, run.recipe)
+    counts = {}
+    with convolution.left_to_xla():  # Operations of other libraries have no FLOPs for it.
+        for name, mapped, arguments in (
+            ('training_flops', run.devices.map_train(steps), training),
+            ('evaluation_flops', run.devices.map_eval(step), evaluation),
+        ):
+            count = (mapped.lower(*arguments).cost_analysis() or {}).get('flops')
+            counts[name] = count and count * run.devices.count / run.config.batch_size
+    return counts
 
 
 def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
@@ -121,12 +133,14 @@ def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
         now = time.perf_counter()
         times.append((now - last) / count)
         last, before, step = now, values, step + count
+        if step + count > run.total_steps:
+            step = 0  # A short run has fewer steps than are timed.
     jax.block_until_ready(state)
     return statistics.median(times[_WARM_UP:]), state
 
 
-def _batch_seconds(run: Prepared, state: Any) -> tuple[float, Any]:
-    """Returns the median seconds of evaluating a batch, and the program that does it."""
+def _batch_seconds(run: Prepared, state: Any) -> float:
+    """Returns the median seconds of evaluating a batch."""
     variables = state.reported()
     first, _ = next(run.pipeline.eval_batches('validation'))
     program, arguments = run.eval_program(variables, first)
@@ -140,7 +154,7 @@ def _batch_seconds(run: Prepared, state: Any) -> tuple[float, Any]:
             now = time.perf_counter()
             times.append(now - last)
             last = now
-    return statistics.median(times), program
+    return statistics.median(times)
 
 
 def _predicted_seconds(run: Prepared, step: float, batch: float, before: float) -> dict[str, float]:
