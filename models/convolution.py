@@ -6,6 +6,7 @@ Measurements and what else was tried: docs/performance.md.
 import contextlib
 import contextvars
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from models import onednn
 
 # Whether XLA's own is wanted where oneDNN would be used.
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar('plain', default=False)
+# Below it XLA is as fast, since a call costs a tenth of a millisecond; but not with groups.
+_AT_LEAST_FLOPS = 8_000_000
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -77,12 +80,17 @@ def conv_general_dilated(
         and jax.default_backend() == 'cpu'
         and images_BHWC.dtype == kernel_HWIO.dtype == jnp.float32
         and tuple(lhs_dilation) == (1, 1)
-        and images_BHWC.size
         and onednn.version()
     )
-    if by_onednn:
+    if by_onednn and _is_worth_it(images_BHWC, kernel_HWIO, window):
         return _convolve(images_BHWC, kernel_HWIO, window)
     return _by_xla(images_BHWC, kernel_HWIO, window, lhs_dilation, precision)
+
+
+def _is_worth_it(images_BHWC: jax.Array, kernel_HWIO: jax.Array, window: Window) -> bool:
+    result = jax.eval_shape(partial(_by_xla, window=window), images_BHWC, kernel_HWIO)
+    flops = 2 * math.prod(result.shape) * math.prod(kernel_HWIO.shape[:3])
+    return flops >= _AT_LEAST_FLOPS or window.groups > 1
 
 
 def _by_xla(
