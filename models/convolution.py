@@ -55,8 +55,9 @@ def conv_general_dilated(
 ) -> jax.Array:
     """Convolves as `jax.lax.conv_general_dilated`, for `nn.Conv`.
 
-    float32 on CPU is left to oneDNN, where it is installed. There gradients are taken in reverse
-    mode only (`jax.grad`, `jax.vjp`), and once.
+    float32 on CPU (where that is JAX's default) is left to oneDNN, where it is installed. There
+    gradients are taken in reverse mode only (`jax.grad`, `jax.vjp`), and once; `jax.export` does
+    not take it, nor does automatic sharding split it: see `left_to_xla`.
 
     Args:
       images_BHWC: of any float type.
@@ -71,8 +72,13 @@ def conv_general_dilated(
 
     Returns:
       [B, H', W', O] in the type of the images.
+
+    Raises:
+      ValueError: padding by another name.
     """
     del dimension_numbers
+    if isinstance(padding, str) and padding != 'VALID':
+        raise ValueError(f'padding={padding!r} is not known: give pixels, or VALID')
     pads = ((0, 0), (0, 0)) if isinstance(padding, str) else tuple(map(tuple, padding))
     window = Window(tuple(window_strides), pads, tuple(rhs_dilation), feature_group_count)
     by_onednn = (
@@ -83,14 +89,28 @@ def conv_general_dilated(
         and onednn.version()
     )
     if by_onednn and _is_worth_it(images_BHWC, kernel_HWIO, window):
-        return _convolve(images_BHWC, kernel_HWIO, window)
+        return _convolve(*_alike(images_BHWC, kernel_HWIO), window)
     return _by_xla(images_BHWC, kernel_HWIO, window, lhs_dilation, precision)
+
+
+def _alike(*arrays: jax.Array) -> list[jax.Array]:
+    """Casts arrays so that under shard_map all vary over the axes over which one does.
+
+    Outside of the derivative written here, so that JAX sums gradients over the devices.
+    """
+    axes = frozenset.union(*(jax.typeof(array).mat.varying for array in arrays))
+    return [
+        jax.lax.pcast(array, tuple(axes - own), to='varying') if axes - own else array
+        for array in arrays
+        for own in [jax.typeof(array).mat.varying]
+    ]
 
 
 def _is_worth_it(images_BHWC: jax.Array, kernel_HWIO: jax.Array, window: Window) -> bool:
     result = jax.eval_shape(partial(_by_xla, window=window), images_BHWC, kernel_HWIO)
     flops = 2 * math.prod(result.shape) * math.prod(kernel_HWIO.shape[:3])
-    return flops >= _AT_LEAST_FLOPS or window.groups > 1
+    known = min(result.shape) > 0 and all(pad >= 0 for pads in window.padding for pad in pads)
+    return known and (flops >= _AT_LEAST_FLOPS or window.groups > 1)
 
 
 def _by_xla(
@@ -142,10 +162,6 @@ def _call(
     kind: str, shapes: Any, window: Window, like: Any, first: jax.Array, second: jax.Array
 ) -> jax.Array:
     """Calls oneDNN; the result is of the shape of `like`."""
-    # Under shard_map the result varies over the axes over which one of both does.
-    kinds = jax.typeof(first), jax.typeof(second)
-    varying = frozenset.union(*(kind.mat.varying for kind in kinds))
-    mapped = kinds[0].mat.update(varying=varying)
-    result = kinds[0].update(shape=like.shape, manual_axis_type=mapped)
+    result = jax.typeof(first).update(shape=like.shape)
     call = jax.ffi.ffi_call(onednn.TARGET, result, vmap_method='sequential')
     return call(first, second, description=json.dumps([kind, *shapes, *window]))

@@ -9,13 +9,16 @@ oneDNN runs each convolution on one core; we cut the batch into slices and run t
 is cut depends on the shapes alone, so the numbers do not depend on cores or devices.
 """
 
+import atexit
 import concurrent.futures
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
@@ -28,6 +31,7 @@ TARGET = 'leadline_convolution'
 _PACKAGE, _LIBRARY = 'onednn-cpu-gomp', 'libdnnl.so.3'
 _MOST_SLICES = 16
 _SLICE_FLOPS = 10_000_000  # So many for each slice, and as often as there are slices.
+_MOST_SUMMED = 2**24  # Numbers of the gradients of all slices together.
 _FLOPS_PER_SUM = 400  # So much a slice has to compute for each number of the kernel's gradient.
 
 
@@ -37,12 +41,33 @@ def version() -> str:
 
     The first call loads the library and gives it to XLA.
     """
-    if _library() is None:
+    library = _library()
+    if library is None:
         return ''
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, [c_void_p, c_char_p, c_void_p]
-    jax.ffi.register_ffi_target(TARGET, capsule(_handle, None, None), platform='cpu')
-    return importlib.metadata.version(_PACKAGE)
+    try:
+        jax.ffi.register_ffi_target(TARGET, capsule(_handle, None, None), platform='cpu')
+    except RuntimeError:  # Of another version of the interface.
+        return ''
+    # Registered after JAX's own, so called before it: XLA waits for what runs when it ends, and
+    # Python answers no more calls by then.
+    atexit.register(_wait)
+    sys.unraisablehook = functools.partial(_end_where_a_call_was_broken, sys.unraisablehook)
+    return '{}.{}.{}'.format(*library.dnnl_version().contents)
+
+
+def _wait() -> None:
+    for array in jax.live_arrays():
+        with contextlib.suppress(Exception):
+            array.block_until_ready()
+
+
+def _end_where_a_call_was_broken(before: Callable[[Any], Any], unraisable: Any) -> None:
+    """Ends the process where a signal broke into `_handle` before it could answer XLA."""
+    before(unraisable)
+    if unraisable.object is _answer:
+        os._exit(130)
 
 
 @functools.cache
@@ -53,7 +78,8 @@ def _library() -> Any:
         # PyDLL holds Python's lock, which only `dnnl_primitive_execute` is worth letting go of.
         library: Any = ctypes.PyDLL(str(path))
         library.execute = ctypes.CDLL(str(path)).dnnl_primitive_execute
-    except (importlib.metadata.PackageNotFoundError, StopIteration, OSError):
+        library.dnnl_version.restype = POINTER(c_int * 3)
+    except (importlib.metadata.PackageNotFoundError, StopIteration, OSError, AttributeError):
         return None
     library.dnnl_primitive_desc_query_md.restype = c_void_p
     library.dnnl_memory_desc_get_size.restype = c_size_t
@@ -77,7 +103,7 @@ _FLOAT32, _ANY_LAYOUT, _CPU, _TRAINING, _DIRECT, _BY_US = 3, 1, 1, 64, 1, 1
 _SOURCE, _DESTINATION, _WEIGHTS, _SCRATCHPAD = 1, 17, 33, 80
 _GRADIENT = 128  # What an argument's number has more where it is that argument's gradient.
 _QUERY_WEIGHTS, _QUERY_WEIGHTS_GRADIENT, _QUERY_SCRATCHPAD = 131, 132, 136
-_INTERNAL = 13  # XLA's code of an error.
+_INTERNAL, _MAJOR = 13, 0  # XLA's code of an error, and the version of its interface.
 # What the images, the result and the kernel are to each kind of operation.
 _ARGUMENTS = {
     'convolution': (_SOURCE, _DESTINATION, _WEIGHTS),
@@ -98,7 +124,7 @@ class _Argument(Structure):
 
 def _check(status: int) -> None:
     if status:
-        raise RuntimeError(f'oneDNN ended with status {status}')
+        raise RuntimeError(f'oneDNN ended with status {status} (dnnl_status_t)')
 
 
 def _make(function: str, *arguments: Any) -> c_void_p:
@@ -222,8 +248,9 @@ class _Convolution:
         shape = self.shape
         flops = 2 * math.prod(shape.result) * math.prod(shape.kernel[:3])
         most = min(_MOST_SLICES, math.isqrt(flops // _SLICE_FLOPS))
-        if self.by_kernel:  # The gradients of all slices have to be added.
-            most = min(most, max(2, flops // (_FLOPS_PER_SUM * math.prod(shape.kernel))))
+        if self.by_kernel:  # The gradients of all slices have to be kept and added.
+            numbers = math.prod(shape.kernel)
+            most = min(most, max(2, flops // (_FLOPS_PER_SUM * numbers)), _MOST_SUMMED // numbers)
         return max((s for s in range(1, most + 1) if shape.images[0] % s == 0), default=1)
 
     def _kernel_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -282,7 +309,11 @@ def _thread() -> _Thread:
 
 @functools.cache
 def _cores() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'oneDNN')
+    return concurrent.futures.ThreadPoolExecutor(_count_cores(), 'oneDNN')
+
+
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0))  # Linux, as the library.
 
 
 def _on_all_cores(run: Callable[[int], None], count: int) -> None:
@@ -293,9 +324,13 @@ def _on_all_cores(run: Callable[[int], None], count: int) -> None:
         for i in left:
             run(i)
 
-    helpers = min(os.cpu_count() or 1, count) - 1
-    others = [_cores().submit(take) for _ in range(helpers)]
-    take()
+    others = []
+    with contextlib.suppress(RuntimeError):  # The pool is closed where Python is about to end.
+        others += [_cores().submit(take) for _ in range(min(_count_cores(), count) - 1)]
+    try:
+        take()
+    finally:
+        concurrent.futures.wait(others)
     for other in others:
         other.result()
 
@@ -388,22 +423,28 @@ class _Call(Structure):
     )
 
 
-@ctypes.CFUNCTYPE(c_void_p, POINTER(_Call))
-def _handle(pointer: Any) -> int | None:
+def _answer(pointer: Any) -> int | None:
     """Answers XLA: what it is compatible with when it is registered, later each convolution."""
     call = pointer.contents
     if call.extension:
         xla = call.api.contents.version
         answer = call.extension.contents.metadata.contents.version
-        answer.major, answer.minor = xla.major, xla.minor
+        # Of one major version later ones only add to the ends of structures.
+        answer.major, answer.minor = _MAJOR, xla.minor
         return None
+    description = b''
     try:
         text = call.attributes.values[0].contents
-        convolution = _convolution(ctypes.string_at(text.characters, text.length))
+        description = ctypes.string_at(text.characters, text.length)
+        convolution = _convolution(description)
         first, second = (call.arguments.buffers[i].contents.address for i in range(2))
         convolution(first, second, call.results.buffers[0].contents.address)
     except Exception as error:
-        failure = _Failure(ctypes.sizeof(_Failure), None, str(error).encode(), _INTERNAL)
+        message = f'{error}: {description.decode()}'.encode()
+        failure = _Failure(ctypes.sizeof(_Failure), None, message, _INTERNAL)
         error_of_xla: int | None = call.api.contents.fail(ctypes.byref(failure))
         return error_of_xla
     return None
+
+
+_handle = ctypes.CFUNCTYPE(c_void_p, POINTER(_Call))(_answer)

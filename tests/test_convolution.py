@@ -1,13 +1,22 @@
 """The convolution used on CPU is the plain one, in values and gradients."""
 
+import platform
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import ROOT
 from jax.sharding import PartitionSpec
 
 from models import convolution, onednn
 from models.convolution import conv_general_dilated
+
+pytestmark = pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ('linux', 'x86_64'), reason='oneDNN is not installed here'
+)
 
 # Of the images [B, H, W, C] and the kernel [H, W, C / groups, O]; strides, padding, dilation,
 # groups. The families use all of these but the dilation.
@@ -101,13 +110,34 @@ def test_under_shard_map_with_its_check():
     mesh, split = jax.sharding.Mesh(jax.devices()[:1], ('batch',)), PartitionSpec('batch')
 
     def share(images, kernel, cotangent):
-        varying = jax.lax.pcast(kernel, 'batch', to='varying')
-        result, by_images, by_kernel = with_gradients(ours)(images, varying, cotangent)
-        return result, by_images, jax.lax.psum(by_kernel, 'batch'), ours(images, kernel)
+        return with_gradients(ours)(images, kernel, cotangent)  # JAX sums over the devices.
 
     specs = {'in_specs': (split, PartitionSpec(), split)}
-    mapped = jax.shard_map(
-        share, mesh=mesh, out_specs=(split, split, PartitionSpec(), split), **specs
-    )
+    mapped = jax.shard_map(share, mesh=mesh, out_specs=(split, split, PartitionSpec()), **specs)
     expected = with_gradients(plain)(images, kernel, cotangent)
-    assert_close(jax.jit(mapped)(images, kernel, cotangent), (*expected, expected[0]))
+    assert_close(jax.jit(mapped)(images, kernel, cotangent), expected)
+
+
+SCRIPT = """
+import sys
+import jax, jax.numpy as jnp
+from models.convolution import conv_general_dilated as convolve
+images, kernel = jnp.ones((64, 32, 32, 16)), jnp.ones((3, 3, 16, 16)) / 144
+def body(i, x):
+    return jnp.tanh(convolve(x, kernel, (1, 1), [(1, 1), (1, 1)]))
+program = jax.jit(lambda x: jax.lax.fori_loop(0, 100, body, x)).lower(images).compile()
+running = program(images)
+sys.exit(3)
+"""
+
+
+def test_a_process_ends_while_a_convolution_runs():
+    ended = subprocess.run([sys.executable, '-c', SCRIPT], cwd=ROOT, timeout=60)
+    assert ended.returncode == 3
+
+
+def test_an_error_of_onednn_names_the_convolution(monkeypatch):
+    ours, _, arrays = both(CASES['dilation'])
+    monkeypatch.setattr(onednn, '_convolution', lambda description: 1 / 0)
+    with pytest.raises(Exception, match=r'division by zero.*8, 12, 12, 4'):
+        jax.block_until_ready(jax.jit(ours)(*arrays[:2]))

@@ -66,8 +66,8 @@ class DataParallel:
         """Returns the devices in words, such as '1 cpu device (x86_64, 2 cores, ...)'."""
         kind = self.devices[0].device_kind
         if self.platform == 'cpu':
-            library = 'oneDNN' if onednn.version() else 'XLA'
-            kind = f'{platform.machine()}, {os.cpu_count()} cores, convolutions by {library}'
+            library = ', oneDNN' if onednn.version() else ''
+            kind = f'{platform.machine()}, {os.cpu_count()} cores{library}'
         plural = '' if self.count == 1 else 's'
         return f'{self.count} {self.platform} device{plural} ({kind})'
 
