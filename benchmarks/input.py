@@ -132,7 +132,7 @@ def inputs_alone(run: Prepared) -> Callable[[], Any]:
             run.recipe, normalization, resident, batch, jnp.int32(0)
         )
     )
-    return lambda: inputs(normalization, run.resident, batch)
+    return lambda: inputs(normalization, run.placed, batch)
 
 
 def measure(case: Case, folder: pathlib.Path, scratch: pathlib.Path) -> dict[str, list[float]]:

@@ -91,9 +91,40 @@ class Pool(nn.Module):
         padding: Any = self.padding.upper()
         if padding == 'SAME' and self.window % 2:
             padding = _symmetric(self.window)
+        if self.kind == 'max' and self.window == 2:
+            # Several times faster than windows on CPU, in particular backward.
+            return _halve(_halve(images_BHWC, 2, self.padding), 1, self.padding)
         if self.kind == 'max':
             return nn.max_pool(images_BHWC, window, strides, padding)
         return nn.avg_pool(images_BHWC, window, strides, padding, count_include_pad=False)
+
+
+def _halve(images_BHWC: jax.Array, axis: int, padding: str) -> jax.Array:
+    """Takes the larger one of each two neighbours; of an odd number the last one stays or goes."""
+    count = images_BHWC.shape[axis]
+    if count % 2 and padding == 'same':
+        widths = [(0, int(i == axis)) for i in range(images_BHWC.ndim)]
+        images_BHWC = jnp.pad(images_BHWC, widths, constant_values=-jnp.inf)
+    elif count % 2:
+        images_BHWC = jax.lax.slice_in_dim(images_BHWC, 0, count - 1, axis=axis)
+    shape = images_BHWC.shape
+    pairs = images_BHWC.reshape(*shape[:axis], shape[axis] // 2, 2, *shape[axis + 1 :])
+    return _larger(*(jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1)))
+
+
+@jax.custom_vjp
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Returns the maximum; of two equal ones the first has the gradient, as in pooling."""
+    return jnp.maximum(first, second)
+
+
+_larger.defvjp(
+    lambda first, second: (jnp.maximum(first, second), first >= second),
+    lambda chosen, gradient: (
+        jnp.where(chosen, gradient, 0),
+        jnp.where(chosen, jnp.zeros_like(gradient), gradient),
+    ),
+)
 
 
 class Dropout(nn.Module):

@@ -160,7 +160,7 @@ def test_runs_that_cannot_share_are_refused(tmp_path, config_of):
     refused('give one folder for each', [tiny, tiny], ['a'])
 
 
-def test_an_error_in_one_run_saves_the_others(tmp_path, config_of):
+def test_an_error_in_one_run_keeps_no_other_from_training(tmp_path, config_of):
     """The second run of three has a damaged checkpoint."""
     configs = [config_of(DENSE | {'seed': seed}, 'dense') for seed in range(3)]
     folders = [tmp_path / str(i) for i in range(3)]
@@ -171,5 +171,4 @@ def test_an_error_in_one_run_saves_the_others(tmp_path, config_of):
             path.write_bytes(b'not a checkpoint')
     with pytest.raises(UserError, match='cannot be read'):
         train_many(configs, folders, quiet=True)
-    assert (folders[0] / 'result.json').exists()
-    assert not folders[2].exists()
+    assert all((folders[i] / 'result.json').exists() for i in (0, 2))

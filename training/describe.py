@@ -133,8 +133,6 @@ def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
         now = time.perf_counter()
         times.append((now - last) / count)
         last, before, step = now, values, step + count
-        if step + count > run.total_steps:
-            step = 0  # A short run has fewer steps than are timed.
     jax.block_until_ready(state)
     return statistics.median(times[_WARM_UP:]), state
 

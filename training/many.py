@@ -79,7 +79,8 @@ def train_many(
     Each run leaves the run folder that `train_and_evaluate` would. One after another the results
     are the same bits as there; one per device, as there on one device; mapped over runs, the same
     up to rounding. A run that diverges or stops early leaves the others as they are. After Ctrl-C,
-    SIGTERM or an error, all that train are saved, no more are begun, and the same call goes on.
+    SIGTERM or an error, all that train are saved, no more are begun, and the same call goes on;
+    after a `UserError` of one run the others are trained first.
 
     Args:
       configs: as from `configs/default.py`; they differ in the fields `FREE` alone.
@@ -189,12 +190,13 @@ def _plans(config: Any, every: DataParallel, runs: int, how: str | None) -> list
     """Returns the ways there are to train so many runs, or the one that is asked for."""
     kind, batch_size = config.parallel, config.batch_size
     plans = [_Plan(SEQUENTIAL, [every])]
+    if how is None and config.debug_nans:
+        return plans  # Nothing that runs piece by piece is worth timing.
     if how == ONE_PER_DEVICE or (how is None and min(runs, every.count) > 1):
         single = [DataParallel(kind, batch_size, [d]) for d in every.devices[: max(1, runs)]]
         plans.append(_Plan(ONE_PER_DEVICE, single))
     # On CPU a kernel for each run makes convolutions that XLA runs many times slower.
-    if how == VMAPPED or (how is None and runs > 1 and every.platform != 'cpu'
-                          and not config.debug_nans):  # fmt: skip
+    if how == VMAPPED or (how is None and runs > 1 and every.platform != 'cpu'):
         count = max(1, min(runs, _MOST_TOGETHER))
         together = Together(kind, batch_size, count)
         plans.append(_Plan(VMAPPED, [together] * count, together))
@@ -304,11 +306,15 @@ class _Batch:
     def train(self, plan: _Plan, signals: Interruption) -> None:
         """Trains what has not ended, until a signal comes."""
         queue = iter(self.waiting)
+        errors: list[UserError] = []
 
         def work(devices: DataParallel) -> None:
             try:
                 while not signals.received and (run := next(queue, None)) is not None:
-                    self._train(run, plan.how, devices, signals)
+                    try:
+                        self._train(run, plan.how, devices, signals)
+                    except UserError as error:  # The runs behind it may be right.
+                        errors.append(error)
                     advance(self._ended())
             except BaseException:
                 signals.received = True  # The others save and end too.
@@ -317,6 +323,8 @@ class _Batch:
         with self.console.progress('Training', len(self.results), self._ended()) as advance:
             if self.waiting:
                 plan.on_threads(len(self.waiting), work)
+        if errors:
+            raise errors[0]
         if self._ended() < len(self.results):
             self.console.line(
                 f'Interrupted: {self._ended()} of {len(self.results)} runs have ended. The same '

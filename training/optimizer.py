@@ -76,17 +76,21 @@ def is_frozen(name: str, frozen: tuple[str, ...]) -> bool:
     return part(name) in frozen or ('body' in frozen and part(name) != 'head')
 
 
-def learning_rates(optimizer: Any, total_steps: int, steps_per_epoch: float) -> np.ndarray:
+def learning_rates(
+    optimizer: Any, total_steps: int, steps_per_epoch: float, dtype: Any = np.float32
+) -> np.ndarray:
     """Returns the learning rate of every step of a run, [total_steps].
 
     Args:
       optimizer: `config.optimizer`.
       total_steps: of the run.
       steps_per_epoch: for the warmup.
+      dtype: of the step.
     """
     warmup_steps = min(round(optimizer.warmup_epochs * steps_per_epoch), total_steps)
     schedule = SCHEDULES[optimizer.schedule](optimizer.learning_rate, warmup_steps, total_steps)
-    return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(total_steps, dtype=np.int32)))
+    rates = jax.jit(jax.vmap(schedule))(np.arange(total_steps, dtype=np.int32))
+    return np.asarray(rates, dtype)
 
 
 Optimizer = Callable[[jax.typing.ArrayLike, jax.typing.ArrayLike], optax.GradientTransformation]

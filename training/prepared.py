@@ -91,7 +91,7 @@ class Prepared:
         self.evaluation_steps = max(1, round(config.evaluate_every_epochs * self.steps_per_epoch))
         self.recipe = recipe.build(config, len(self.pipeline.class_names))
         self.rates = optimizer.learning_rates(
-            config.optimizer, self.total_steps, self.steps_per_epoch
+            config.optimizer, self.total_steps, self.steps_per_epoch, self.recipe.dtype
         )
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
@@ -101,7 +101,11 @@ class Prepared:
             lambda: memory.check(self.needed_bytes(), self.memory_bytes, config.dtype),
         )
         self.dispatch_steps = _dispatch_steps(
-            config, devices.platform, self.layers, self.pipeline, self.evaluation_steps
+            config,
+            devices.platform,
+            self.layers,
+            self.pipeline,
+            min(self.evaluation_steps, self.total_steps),
         )
         self.train_steps = devices.map_train(
             functools.partial(training_step.train_steps, self.recipe), not config.debug_nans
@@ -198,7 +202,9 @@ class Prepared:
         """
         plans = [self._reader.train_batch(step + i) for i in range(count)]
         stacked = {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
-        rates = self.devices.replicate(self.rates[step : step + count])
+        # Who measures may go on beyond the end.
+        steps = np.minimum(np.arange(step, step + count), self.total_steps - 1)
+        rates = self.devices.replicate(self.rates[steps])
         arguments = state, self.placed, rates, self.devices.split(stacked, axis=1)
         return self._compiled('train', count, self.train_steps, *arguments), arguments
 
@@ -264,7 +270,7 @@ def _dispatch_steps(
     if config.steps_per_dispatch or config.debug_nans:
         return 1 if config.debug_nans else config.steps_per_dispatch
     if platform == 'cpu':
-        return 1  # XLA runs gradient convolutions many times slower inside a loop there.
+        return 1  # Nothing to gain, and XLA's own gradients are many times slower inside a loop.
     flops = 3 * sum(row.flops for row in rows) * config.batch_size  # Backward costs twice forward.
     steps = min(_STEPS_PER_DISPATCH, int(_FLOPS_PER_DISPATCH / max(1, flops)))
     if pipeline.streams:

@@ -18,16 +18,19 @@ from training.data_parallel import DataParallel
 
 
 class Together(DataParallel):
-    """Devices on which so many threads train one run each, in step.
+    """The first device, on which so many threads train one run each, in step.
+
+    One device, since of two programs over several, begun by two threads, each may wait for the
+    other's devices.
 
     Args:
       kind: as in `DataParallel`.
-      batch_size: images per step of a run, over all devices.
+      batch_size: images per step of a run.
       runs: how many threads there are at most.
     """
 
     def __init__(self, kind: str, batch_size: int, runs: int):
-        super().__init__(kind, batch_size)
+        super().__init__(kind, batch_size, jax.devices()[:1])
         self.runs, self._there = runs, 0
         self._change = threading.Condition()
         self._waiting: list[_Dispatch] = []
