@@ -211,7 +211,7 @@ class Head(nn.Module):
         if self.options.pooling == 'flatten':
             x = images_BHWC.reshape(images_BHWC.shape[0], -1)
         elif self.options.pooling == 'global_max':
-            x = images_BHWC.max(axis=(1, 2))
+            x = _global_max(images_BHWC)
         else:
             x = images_BHWC.mean(axis=(1, 2))
         if self.norm:
@@ -236,6 +236,18 @@ class Head(nn.Module):
             name='logits',
         )(x)
         return jnp.concatenate([jnp.zeros_like(logits), logits], -1) if sigmoid else logits
+
+
+def _global_max(images_BHWC: jax.Array) -> jax.Array:
+    """Returns the largest value of each channel, [B, C], by where it is.
+
+    The gradient of `max` asks which values equal the largest, and divides by how many do; where XLA
+    computes the map twice, with other rounding, these are none.
+    """
+    pixels = images_BHWC.reshape(images_BHWC.shape[0], -1, images_BHWC.shape[-1])
+    places = jax.lax.stop_gradient(pixels).argmax(axis=1, keepdims=True)
+    chosen = jax.lax.broadcasted_iota(places.dtype, pixels.shape, 1) == places
+    return jnp.where(chosen, pixels, 0).sum(axis=1)
 
 
 class Parts(NamedTuple):

@@ -30,7 +30,7 @@ import numpy as np
 TARGET = 'leadline_convolution'
 _PACKAGE, _LIBRARY = 'onednn-cpu-gomp', 'libdnnl.so.3'
 _MOST_SLICES = 16
-_SLICE_FLOPS = 10_000_000  # So many for each slice, and as often as there are slices.
+_SLICE_FLOPS = 5_000_000  # So many for each slice, and as often as there are slices.
 _MOST_SUMMED = 2**24  # Numbers of the gradients of all slices together.
 _FLOPS_PER_SUM = 400  # So much a slice has to compute for each number of the kernel's gradient.
 
