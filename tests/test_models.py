@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import models
 from configs import default, nets
@@ -370,3 +371,20 @@ def test_a_sigmoid_head_is_the_softmax_of_its_logit_and_zero():
     np.testing.assert_allclose(
         jax.nn.softmax(logits)[:, 1], jax.nn.sigmoid(logits[:, 1]), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize('window', [2, 3])
+@pytest.mark.parametrize('padding', ['same', 'valid'])
+@pytest.mark.parametrize('size', [(8, 8), (9, 7), (7, 10), (3, 4)], ids=str)
+def test_max_pooling_is_that_of_flax_in_value_and_gradient(window, padding, size):
+    images = jnp.round(2 * jax.random.normal(jax.random.key(0), (2, *size, 3)))  # With ties.
+    pads = [(1, 1), (1, 1)] if (window, padding) == (3, 'same') else padding.upper()
+
+    def plain(images):
+        return nn.max_pool(images, (window, window), (2, 2), pads)
+
+    expected, pull = jax.vjp(plain, images)
+    result, ours = jax.vjp(lambda x: layers.Pool('max', window, padding).apply({}, x), images)
+    np.testing.assert_array_equal(result, expected)
+    cotangent = jax.random.normal(jax.random.key(1), expected.shape)
+    np.testing.assert_allclose(ours(cotangent)[0], pull(cotangent)[0], rtol=0, atol=1e-6)
