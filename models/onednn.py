@@ -32,7 +32,9 @@ _PACKAGE, _LIBRARY = 'onednn-cpu-gomp', 'libdnnl.so.3'
 _MOST_SLICES = 16
 _SLICE_FLOPS = 5_000_000  # So many for each slice, and as often as there are slices.
 _MOST_SUMMED = 2**24  # Numbers of the gradients of all slices together.
-_FLOPS_PER_SUM = 400  # So much a slice has to compute for each number of the kernel's gradient.
+# So much a slice has to compute for each number of the kernel, which it reads or whose gradient it
+# gives, to be added to those of the other slices.
+_FLOPS_PER_NUMBER = 400
 
 
 @functools.cache
@@ -247,10 +249,11 @@ class _Convolution:
     def _count_slices(self) -> int:
         shape = self.shape
         flops = 2 * math.prod(shape.result) * math.prod(shape.kernel[:3])
+        numbers = math.prod(shape.kernel)
         most = min(_MOST_SLICES, math.isqrt(flops // _SLICE_FLOPS))
-        if self.by_kernel:  # The gradients of all slices have to be kept and added.
-            numbers = math.prod(shape.kernel)
-            most = min(most, max(2, flops // (_FLOPS_PER_SUM * numbers)), _MOST_SUMMED // numbers)
+        most = min(most, max(2, flops // (_FLOPS_PER_NUMBER * numbers)))
+        if self.by_kernel:
+            most = min(most, _MOST_SUMMED // numbers)
         return max((s for s in range(1, most + 1) if shape.images[0] % s == 0), default=1)
 
     def _kernel_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
