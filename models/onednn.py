@@ -159,19 +159,13 @@ def _attributes() -> c_void_p:
     return attributes
 
 
-class _Thread(threading.local):
+class _Thread:
     """What each thread calls oneDNN with: a stream, memory objects and scratch memory."""
 
     def __init__(self) -> None:
-        # We cut the work ourselves. oneDNN looks at this when it makes a primitive and when it
-        # executes one.
-        ctypes.CDLL('libgomp.so.1').omp_set_num_threads(1)
         self.stream = _make('dnnl_stream_create', _engine(), 0)
         self.arguments: dict[int | None, Any] = {}
         self.scratch = np.empty(0, np.uint8)
-
-    def begin(self) -> None:
-        """Does nothing but to make this thread's own part exist."""
 
     def execute(
         self,
@@ -209,7 +203,6 @@ class _Convolution:
     """
 
     def __init__(self, kind: str, *fields: Any):
-        _thread().begin()
         self.shape, self.by_kernel = Shape(*fields), kind == 'kernel_gradient'
         self.order = _ORDERS[kind]
         self.slices = self._count_slices()
@@ -305,14 +298,30 @@ class _Convolution:
         _thread().execute(self.layout, what, (self.plain, self.packed), addresses)
 
 
-@functools.cache
+_threads: dict[int, _Thread] = {}
+
+
 def _thread() -> _Thread:
-    return _Thread()
+    # Not by threading.local, which lasts for one call only in threads that are XLA's.
+    mine = _threads.get(threading.get_ident())
+    if mine is None:
+        mine = _threads[threading.get_ident()] = _Thread()
+    return mine
 
 
 @functools.cache
 def _cores() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(_count_cores(), 'oneDNN')
+    return concurrent.futures.ThreadPoolExecutor(_count_cores(), 'oneDNN', _keep_to_one_core)
+
+
+def _keep_to_one_core() -> None:
+    # We cut the work ourselves. oneDNN asks when it makes a primitive and when it executes one.
+    _openmp().omp_set_num_threads(1)
+
+
+@functools.cache
+def _openmp() -> Any:
+    return ctypes.PyDLL('libgomp.so.1')
 
 
 def _count_cores() -> int:
@@ -437,6 +446,7 @@ def _answer(pointer: Any) -> int | None:
         return None
     description = b''
     try:
+        _keep_to_one_core()
         text = call.attributes.values[0].contents
         description = ctypes.string_at(text.characters, text.length)
         convolution = _convolution(description)

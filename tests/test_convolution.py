@@ -141,3 +141,16 @@ def test_an_error_of_onednn_names_the_convolution(monkeypatch):
     monkeypatch.setattr(onednn, '_convolution', lambda description: 1 / 0)
     with pytest.raises(Exception, match=r'division by zero.*8, 12, 12, 4'):
         jax.block_until_ready(jax.jit(ours)(*arrays[:2]))
+
+
+def test_later_calls_make_nothing_that_stays(monkeypatch):
+    ours, _, arrays = both(CASES['3x3 in slices'])
+    step = with_gradients(ours)
+    for _ in range(20):  # Every thread of XLA has been there.
+        jax.block_until_ready(step(*arrays))
+    made = []
+    make = onednn._make
+    monkeypatch.setattr(onednn, '_make', lambda *given: made.append(given) or make(*given))
+    for _ in range(20):
+        jax.block_until_ready(step(*arrays))
+    assert not made
