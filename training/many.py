@@ -198,7 +198,7 @@ def _plans(config: Any, every: DataParallel, runs: int, how: str | None) -> list
     # On CPU a kernel for each run makes convolutions that XLA runs many times slower.
     if how == VMAPPED or (how is None and runs > 1 and every.platform != 'cpu'):
         count = max(1, min(runs, _MOST_TOGETHER))
-        together = Together(kind, batch_size, count)
+        together = Together(kind, batch_size, count, every.devices[0])
         plans.append(_Plan(VMAPPED, [together] * count, together))
     return plans if how is None else [plan for plan in plans if plan.how == how]
 

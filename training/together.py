@@ -18,7 +18,7 @@ from training.data_parallel import DataParallel
 
 
 class Together(DataParallel):
-    """The first device, on which so many threads train one run each, in step.
+    """One device, on which so many threads train one run each, in step.
 
     One device, since of two programs over several, begun by two threads, each may wait for the
     other's devices.
@@ -27,10 +27,11 @@ class Together(DataParallel):
       kind: as in `DataParallel`.
       batch_size: images per step of a run.
       runs: how many threads there are at most.
+      device: on which they train.
     """
 
-    def __init__(self, kind: str, batch_size: int, runs: int):
-        super().__init__(kind, batch_size, jax.devices()[:1])
+    def __init__(self, kind: str, batch_size: int, runs: int, device: Any):
+        super().__init__(kind, batch_size, [device])
         self.runs, self._there = runs, 0
         self._change = threading.Condition()
         self._waiting: list[_Dispatch] = []
