@@ -373,7 +373,7 @@ class BlockNet(ConvNet):
         False, 'Compute the activations of a block again in the backward pass: less memory.'
     )
     scan: bool = field(
-        False, 'Compile the equal blocks of a stage once, as a loop; slow to run on CPU.'
+        False, 'Compile the equal blocks of a stage once, as a loop; slow on CPU without oneDNN.'
     )
 
     def stages(

@@ -6,7 +6,7 @@ buffers: nothing is copied, and a compiled program holds a name and a descriptio
 that the compilation cache serves. The structures below are those of both C headers.
 
 oneDNN runs each convolution on one core; we cut the batch into slices and run them on all. How it
-is cut depends on the shapes alone, so the numbers do not depend on cores or devices.
+is cut depends on the shapes alone, so the numbers do not depend on the number of cores.
 """
 
 import atexit

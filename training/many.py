@@ -195,7 +195,8 @@ def _plans(config: Any, every: DataParallel, runs: int, how: str | None) -> list
     if how == ONE_PER_DEVICE or (how is None and min(runs, every.count) > 1):
         single = [DataParallel(kind, batch_size, [d]) for d in every.devices[: max(1, runs)]]
         plans.append(_Plan(ONE_PER_DEVICE, single))
-    # On CPU a kernel for each run makes convolutions that XLA runs many times slower.
+    # On CPU a kernel for each run makes convolutions that XLA runs many times slower; those of
+    # oneDNN would be done one run after another all the same.
     if how == VMAPPED or (how is None and runs > 1 and every.platform != 'cpu'):
         count = max(1, min(runs, _MOST_TOGETHER))
         together = Together(kind, batch_size, count, every.devices[0])

@@ -173,7 +173,7 @@ def train_steps(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Does as many updates as `rates` and `batches` have on their leading axis; metrics keep it."""
     if len(rates) == 1:
-        # XLA runs gradient convolutions many times slower inside a loop on CPU.
+        # XLA's own gradient convolutions are many times slower inside a loop on CPU.
         batch = {name: values[0] for name, values in batches.items()}
         state, metrics = train_step(recipe, state, resident, rates[0], batch)
         return state, {name: value[None] for name, value in metrics.items()}
