@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.batch_norm import BatchNorm
 from models.convolution import conv_general_dilated
 from models.fields import field
 
@@ -65,7 +66,7 @@ class Norm(nn.Module):
             'name': self.kind,
         }
         if self.kind == 'batch':
-            return nn.BatchNorm(
+            return BatchNorm(
                 use_running_average=not train,
                 momentum=self.momentum,
                 axis_name=BATCH_AXIS,
