@@ -10,7 +10,7 @@ is cut depends on the shapes alone, so the numbers do not depend on the number o
 """
 
 import atexit
-import concurrent.futures
+import collections
 import contextlib
 import ctypes
 import functools
@@ -18,6 +18,7 @@ import importlib.metadata
 import json
 import math
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -273,19 +274,23 @@ class _Convolution:
         """Computes, from and to these addresses of float32 arrays: two inputs and the output."""
         images, kernel, result = (addresses[i] for i in self.order)
         parts = np.empty((self.slices if self.by_kernel else 1, self.packed_size), np.uint8)
-        if not self.by_kernel:
-            self._lay(kernel, parts[0])
+        first, count = parts.ctypes.data, len(parts)
+
+        def prepare() -> None:
+            if not self.by_kernel:
+                self._lay(kernel, parts[0])
 
         def run(i: int) -> None:
+            thread = _thread()
             addresses = (
                 images + i * 4 * math.prod(self.shape.images) // self.slices,
                 result + i * 4 * math.prod(self.shape.result) // self.slices,
-                parts[i % len(parts)].ctypes.data,
-                _thread().scratch_address(self.scratch_size),
+                first + i % count * self.packed_size,
+                thread.scratch_address(self.scratch_size),
             )
-            _thread().execute(self.primitive, self.what, self.described, addresses)
+            thread.execute(self.primitive, self.what, self.described, addresses)
 
-        _on_all_cores(run, self.slices)
+        _on_all_cores(prepare, run, self.slices)
         if self.by_kernel:
             numbers = parts.view(np.float32)
             for part in numbers[1:]:
@@ -310,8 +315,18 @@ def _thread() -> _Thread:
 
 
 @functools.cache
-def _cores() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(_count_cores(), 'oneDNN', _keep_to_one_core)
+def _helpers() -> queue.SimpleQueue[Callable[[], None]]:
+    """Returns what threads of ours take work from; quicker than a pool of `concurrent.futures`."""
+    work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def help_with() -> None:
+        _keep_to_one_core()
+        while True:
+            work.get()()
+
+    for _ in range(_count_cores()):
+        threading.Thread(target=help_with, name='oneDNN', daemon=True).start()
+    return work
 
 
 def _keep_to_one_core() -> None:
@@ -328,23 +343,43 @@ def _count_cores() -> int:
     return len(os.sched_getaffinity(0))  # Linux, as the library.
 
 
-def _on_all_cores(run: Callable[[int], None], count: int) -> None:
-    """Calls `run` with 0 to count - 1, each once, in this thread and those of the pool."""
+def _on_all_cores(prepare: Callable[[], None], run: Callable[[int], None], count: int) -> None:
+    """Calls `prepare`, then `run` with 0 to count - 1, each once, in this thread and helpers.
+
+    The helpers are woken first: until a thread runs takes longer than to prepare.
+    """
     left = iter(range(count))  # Shared: who is free takes the next one.
+    not_ready = threading.Lock()
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def take() -> None:
         for i in left:
             run(i)
 
-    others = []
-    with contextlib.suppress(RuntimeError):  # The pool is closed where Python is about to end.
-        others += [_cores().submit(take) for _ in range(min(_count_cores(), count) - 1)]
+    def help_out() -> None:
+        error = None
+        try:
+            with not_ready:
+                pass
+            take()
+        except BaseException as raised:
+            error = raised
+        ended.put(error)
+
+    helpers = min(_count_cores(), count) - 1
     try:
+        with not_ready:
+            for _ in range(helpers):
+                _helpers().put(help_out)
+            prepare()
         take()
+    except BaseException:
+        collections.deque(left, maxlen=0)  # Nothing more is begun.
+        raise
     finally:
-        concurrent.futures.wait(others)
-    for other in others:
-        other.result()
+        errors = [ended.get() for _ in range(helpers)]
+    for error in filter(None, errors):
+        raise error
 
 
 @functools.cache
