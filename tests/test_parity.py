@@ -38,7 +38,6 @@ def one_device(tmp_path_factory):
     [
         (8, ()),
         (8, ('--config.parallel=pmap',)),
-        (1, ('--config.parallel=pmap',)),
         (1, ('--config.steps_per_dispatch=4',)),
         (2, ('--config.steps_per_dispatch=5', '--config.parallel=pmap')),
     ],
