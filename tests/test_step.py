@@ -145,7 +145,7 @@ def test_schedules_warm_up_and_decay(tiny_config):
 
 def test_adamw_trains(tiny_config, tmp_path):
     config = tiny_config(
-        optimizer__name='adamw', optimizer__learning_rate=0.01, epochs=4.0, family='plain'
+        optimizer__name='adamw', optimizer__learning_rate=0.01, epochs=8.0, family='plain'
     )
     result = train_and_evaluate(config, tmp_path, quiet=True)
     assert result['test']['accuracy'] > 0.6
@@ -240,7 +240,7 @@ def test_the_profiler_leaves_a_trace(tiny_config, tmp_path):
 def test_debug_nans_names_the_step(tiny_config, tmp_path):
     config = tiny_config(
         debug_nans=True, model__norm='none', optimizer__learning_rate=1e20, family='plain',
-        steps_per_dispatch=4, augment='none', model__stage_sizes=(1,),
+        steps_per_dispatch=4,
     )  # fmt: skip
     with pytest.raises(UserError, match=r'a NaN in step 2, made at models/\w+\.py:\d+ \('):
         train_and_evaluate(config, tmp_path, quiet=True)
