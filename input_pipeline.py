@@ -22,13 +22,12 @@ import numpy as np
 
 from console import Console
 from data import augmentation, cache, normalization, sources, splits
-from data.decode import Policy
+from data.decode import MOST_PIXELS, Policy
 from data.listing import Source
 from data.normalization import Normalization
 from data.tabular import Forecast
 from errors import UserError
 
-MOST_PIXELS = 4096  # Height and width of an image.
 OF_THE_SET = ('input', 'label')  # Of `Pipeline.resident`: the same for all seeds and splits.
 _STEPS_AHEAD = 4
 

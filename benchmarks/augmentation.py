@@ -1,18 +1,19 @@
 """What augmentation costs: a training step with and without it, in turn.
 
-python benchmarks/augmentation.py     (resnet_small at 32x32 pixels, batch 128; 2 minutes)
+python benchmarks/augmentation.py                resnet_small at 32x32, batch 128; 2 minutes
+python benchmarks/augmentation.py --json=FILE    the figures, with versions and hardware
 """
 
 import pathlib
 import statistics
 import sys
-import time
 
-import jax
 import numpy as np
+from absl import app
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+from benchmarks import common, report
 from configs import resnet_small
 from training import compilation_cache, recipe, step
 from training.data_parallel import DataParallel
@@ -23,11 +24,11 @@ _BATCH, _SIDE, _ROUNDS = 128, 32, 15
 
 
 def prepare(policy: str):
-    """Returns a function that does one step with a policy."""
+    """Returns a function that gives the seconds of a step with a policy."""
     config = resnet_small.get_config()
     config.augment, config.batch_size = policy, _BATCH
     parts = recipe.build(config, 10)
-    devices = DataParallel(config.parallel, _BATCH)
+    devices = DataParallel(config.parallel)
     generator = np.random.default_rng(0)
     resident = devices.replicate({
         'input': generator.integers(0, 256, (1000, _SIDE, _SIDE, 3), np.uint8),
@@ -46,24 +47,19 @@ def prepare(policy: str):
     steps = devices.map_train(lambda *given: step.train_steps(parts, *given), donate=False)
     arguments = state, resident, devices.replicate(np.full(1, 0.1, np.float32)), batches
     compiled = steps.lower(*arguments).compile()
-    return lambda: jax.block_until_ready(compiled(*arguments))
+    return common.repeated(lambda: compiled(*arguments))
 
 
-def main() -> None:
+def main(_) -> None:
     """Times the policies in turn and prints medians."""
     compilation_cache.enable()
-    runs = {policy: prepare(policy) for policy in _POLICIES}
-    seconds: dict[str, list[float]] = {policy: [] for policy in runs}
-    for _ in range(_ROUNDS):
-        for policy, run in runs.items():
-            begun = time.perf_counter()
-            run()
-            seconds[policy].append(time.perf_counter() - begun)
+    seconds = common.in_turn({policy: prepare(policy) for policy in _POLICIES}, _ROUNDS)
     none = statistics.median(seconds['none'])
     for policy, times in seconds.items():
         median = statistics.median(times)
         print(f'{policy:45} {1e3 * median:7.1f} ms a step, {100 * (median / none - 1):+5.1f} %')
+    report.write({'seconds': seconds})
 
 
 if __name__ == '__main__':
-    main()
+    app.run(main)

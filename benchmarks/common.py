@@ -1,8 +1,5 @@
-"""What the benchmarks share: steps by the clock, slopes, and where figures come from."""
+"""What the benchmarks share: steps by the clock, and slopes."""
 
-import json
-import pathlib
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,13 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.stats
-from absl import flags
 
-from training import results
-from training.data_parallel import DataParallel
 from training.prepared import Prepared
 
-_JSON = flags.DEFINE_string('json', None, 'File for the figures, with versions and hardware.')
 _ENOUGH_SECONDS = 0.1  # A measurement is repeated until it has taken so long.
 
 
@@ -91,44 +84,20 @@ def repeated(do: Callable[[], Any]) -> Callable[[], float]:
 def training_step(run: Prepared) -> Callable[[], float]:
     """Returns a function that trains for a while and returns the seconds of a step.
 
-    It works as the loop does: a dispatch is waited for when the next one is on its way. The first
-    call compiles, and the second still touches memory for the first time.
+    The first call compiles, and the second still touches memory for the first time.
 
     Args:
-      run: with data in place; evaluations should be far apart, since dispatches end there.
+      run: with data in place.
     """
-    state, step = run.devices.replicate(run.initial_state()), 0
+    count = run.dispatch_length(0)
+    dispatches = run.dispatches(run.devices.replicate(run.initial_state()))
 
     def measure() -> float:
-        nonlocal state, step
-        begun, first, before = time.perf_counter(), step, None
-        while step == first or time.perf_counter() - begun < _ENOUGH_SECONDS:
-            count = run.dispatch_length(step)
-            program, arguments = run.train_program(state, step, count)
-            state, values = program(*arguments)
-            jax.block_until_ready(before)
-            before, step = values, step + count
+        begun, done = time.perf_counter(), 0
+        while not done or time.perf_counter() - begun < _ENOUGH_SECONDS:
+            state, _ = next(dispatches)
+            done += count
         jax.block_until_ready(state)
-        return (time.perf_counter() - begun) / (step - first)
+        return (time.perf_counter() - begun) / done
 
     return measure
-
-
-def write_json(figures: Mapping[str, Any]) -> None:
-    """Writes the figures with versions and hardware to the file of `--json`, if any.
-
-    Called at the end: it opens the devices, which processes started before may hold.
-    """
-    if not _JSON.value:
-        return
-    device = DataParallel('shard_map', jax.device_count()).facts() | {'processor': processor()}
-    content = {**figures, **results.environment(device)}
-    pathlib.Path(_JSON.value).write_text(json.dumps(content, indent=1) + '\n')
-
-
-def processor() -> str:
-    """Returns the name of the CPU."""
-    info = pathlib.Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor()

@@ -1,7 +1,8 @@
 """How fast photos are decoded, side by side with Keras and PyTorch, and how much memory it takes.
 
   pip install torch                      (for the comparison alone)
-  python benchmarks/decode.py            2,000 JPEGs of 1 megapixel, about 3 minutes on 2 cores
+  python benchmarks/decode.py                2,000 JPEGs of 1 megapixel, about 3 minutes on 2 cores
+  python benchmarks/decode.py --json=FILE    the figures, with versions and hardware
 
 All read the same files to uint8 or float batches of the same size, on all cores: Leadline through
 its decode cache (JPEGs decoded at a reduced scale, as `data/decode.py` says), Keras through
@@ -26,7 +27,7 @@ from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from benchmarks import images
+from benchmarks import images, report
 from console import Console
 from data import sources
 from data.decode import Policy
@@ -111,6 +112,7 @@ def compare(folder: pathlib.Path, cache: pathlib.Path) -> None:
     for name in medians:
         print(f'{name:24} {medians[name]:10,.0f} images/s, {medians[name] / max(peers):.2f}x the '
               'faster peer')  # fmt: skip
+    report.write({'images_per_second': speeds})
 
 
 def main(_) -> None:

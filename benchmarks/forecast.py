@@ -29,8 +29,9 @@ from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+from benchmarks import report
+
 _ONLY = flags.DEFINE_string('only', '', 'Part of the names of the cases to run.')
-_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
 _CHILD = flags.DEFINE_string('child', '', 'Of this script alone: what a process of it does.')
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often each case is predicted and trained.')
 _IMAGES, _SIDE, _EPOCHS = 2000, 32, 4.0
@@ -87,14 +88,11 @@ def predict(case: Case, data: str) -> dict[str, Any]:
     """Returns what `--describe` says of a case."""
     from training.describe import describe
 
-    figures = describe(config_of(case, data), quiet=True)
-    predicted = figures['predicted']
+    predicted = describe(config_of(case, data), quiet=True)['predicted']
     return {
         'epoch_seconds': predicted['epoch_seconds'],
         'peak_bytes': predicted['host_peak_bytes'],
         'total_seconds': predicted['total_seconds'],
-        'device': figures['device'],
-        'versions': figures['versions'],
     }
 
 
@@ -140,8 +138,8 @@ def main(_) -> None:
     if _CHILD.value:
         what, index, scratch = _CHILD.value.split(':', 2)
         do = {'predict': predict, 'train': train}[what]
-        figures = do(CASES[int(index)], f'npz:{scratch}/images.npz')
-        pathlib.Path(scratch, 'answer.json').write_text(json.dumps(figures))
+        answer = do(CASES[int(index)], f'npz:{scratch}/images.npz')
+        pathlib.Path(scratch, 'answer.json').write_text(json.dumps(answer))
         return
     cases = [case for case in CASES if _ONLY.value in case.name]
     rounds: dict[str, list[Any]] = {case.name: [] for case in cases}
@@ -157,8 +155,7 @@ def main(_) -> None:
     print(f'Medians of {_ROUNDS.value} rounds; predicted / measured, ratio:')
     for name, pairs in rounds.items():
         show(name, pairs)
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(rounds, indent=1) + '\n')
+    report.write(rounds)
 
 
 def show(name: str, pairs: Sequence[dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ from absl import app, flags, logging
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import input_pipeline
-from benchmarks import common, images
+from benchmarks import common, images, report
 from console import Console
 from training import compilation_cache
 from training import step as training_step
@@ -185,7 +185,7 @@ def main(_) -> None:
             [case.name, *times, f'{100 * row["inputs"] / step:.1f} %', f'{case.batch / step:,.0f}']
         )
     console.table(['', *_DEVICE, 'share of inputs', 'images/s'], rows)
-    common.write_json({'medians': medians, 'seconds': seconds})
+    report.write({'medians': medians, 'seconds': seconds})
 
 
 if __name__ == '__main__':

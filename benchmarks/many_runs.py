@@ -30,9 +30,10 @@ from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+from benchmarks import report
+
 _VARY = flags.DEFINE_enum('vary', 'seeds', ['seeds', 'rates'], 'What the runs differ in.')
 _EPOCHS = flags.DEFINE_float('epochs', 30.0, 'Length of each run.')
-_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
 _CHILD = flags.DEFINE_string('child', '', 'Of this script alone: folder to train the runs in.')
 _FILE = 'configs/resnet_small.py'
 _RATES = [
@@ -105,9 +106,6 @@ def train(way: Way, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]
         'walls': walls,
         'start_up_and_compile': [each['start_up'] + each['compile'] for each in seconds],
         'train_and_evaluate': [each['train'] + each['evaluate'] for each in seconds],
-        'device': results[0]['device'],
-        'versions': results[0]['versions'],
-        'git_revision': results[0]['git_revision'],
     }
 
 
@@ -177,8 +175,7 @@ def main(_) -> None:
                 took['identical'] = sum(map(same, runs, reference))
                 figures.setdefault(cache, {})[way.name] = took
                 show(cache, way.name, figures[cache])
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=1) + '\n')
+    report.write(figures)
 
 
 def show(cache: str, name: str, figures: dict[str, Any]) -> None:

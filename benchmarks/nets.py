@@ -10,7 +10,6 @@ Nets for 224 pixels and more see 64, the others what they were published with; 8
 come back bit for bit; the logits in bfloat16 must be within a tenth of the largest in float32.
 """
 
-import json
 import pathlib
 import sys
 import tempfile
@@ -25,16 +24,15 @@ from absl import app, flags, logging
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import models
+from benchmarks import report
 from configs import nets
 from console import Console
 from models.nets import NETS, Net
-from training import results
 from training.checkpoint import Checkpoints
 from training.prepared import Prepared, open_devices
 
 _ONLY = flags.DEFINE_string('only', '', 'Part of the names of the nets to run.')
 _SCAN = flags.DEFINE_bool('scan', False, 'Sets config.model.scan where the family has it.')
-_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
 _IMAGES, _BATCH = 60, 8
 
 
@@ -133,9 +131,7 @@ def main(_) -> None:
             flush=True,
         )
         jax.clear_caches()
-    if _JSON.value:
-        facts = results.provenance(nets.get_config('lenet5'), {'platform': jax.default_backend()})
-        pathlib.Path(_JSON.value).write_text(json.dumps({'nets': figures} | facts) + '\n')
+    report.write({'nets': figures})
     if failed:
         sys.exit(f'{len(failed)} failed: {", ".join(failed)}')
 

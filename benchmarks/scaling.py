@@ -36,7 +36,7 @@ from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from benchmarks import common, images
+from benchmarks import common, images, report
 from configs import nets
 from console import Console
 from training import compilation_cache
@@ -222,7 +222,7 @@ def main(argv: list[str]) -> None:
                 figures[name] = measure_axis(name, cases, pathlib.Path(folder))
         if _ONLY.value in (None, 'memory'):
             figures['memory'] = watch_memory(pathlib.Path(folder, 'run'))
-    common.write_json(figures)
+    report.write(figures)
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from benchmarks import common
+from benchmarks import report
 from console import Console
 
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'How often each command is started.')
@@ -136,7 +136,7 @@ def main(_) -> None:
         f'start-up and compile {both["empty cache"]:.2f} s with an empty cache, '
         f'{both["warm cache"]:.2f} s with a warm one: {ratio:.2f} times as fast.'
     )
-    common.write_json({'medians': medians, 'ratio': ratio, 'rounds': marks})
+    report.write({'medians': medians, 'ratio': ratio, 'rounds': marks})
 
 
 if __name__ == '__main__':

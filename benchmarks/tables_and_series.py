@@ -1,6 +1,7 @@
 """How well the small dense and recurrent nets do: a table of two classes, and a chaotic series.
 
-python benchmarks/tables_and_series.py      (about a minute on 2 cores)
+  python benchmarks/tables_and_series.py                about a minute on 2 cores
+  python benchmarks/tables_and_series.py --json=FILE    the figures, with versions and hardware
 
 The table is scikit-learn's breast cancer data (Street, Wolberg and Mangasarian 1993), its 10 `mean`
 columns of 569 rows, in 5 stratified folds: run i has seed i and fold i as its test split, so that
@@ -9,12 +10,9 @@ each row is tested once. scikit-learn's logistic regression sees the same traini
 The series is that of Mackey and Glass 1977, "Oscillation and Chaos in Physiological Control
 Systems", 2,000 rows one unit of time apart, predicted 6 rows ahead; its splits follow time, so the
 seeds differ in first weights and order alone.
-
-`figures.json` in the folder has the figures of every run, versions and hardware.
 """
 
 import csv
-import json
 import pathlib
 import statistics
 import sys
@@ -32,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import input_pipeline
+from benchmarks import report
 from configs import dense_small, recurrent_small
 from console import Console
 from training import compilation_cache
@@ -133,12 +132,8 @@ def main(_) -> None:
     print(f'scikit-learn\'s logistic regression {100 * statistics.mean(others):.2f} ± '
           f'{100 * statistics.stdev(others):.2f} % right')  # fmt: skip
     kept = ('config_hash', 'validation', 'test', 'parameters', 'seconds')
-    first = runs['LSTM (64, 32)'][0]
-    content: dict[str, Any] = {k: first[k] for k in ('versions', 'device', 'git_revision')}
-    content |= {name: [{k: run[k] for k in kept} for run in done] for name, done in runs.items()}
-    content['logistic regression'] = others
-    (folder / 'figures.json').write_text(json.dumps(content, indent=1) + '\n')
-    print(f'All of them are in {folder / "figures.json"}')
+    content = {name: [{k: run[k] for k in kept} for run in done] for name, done in runs.items()}
+    report.write(content | {'logistic regression': others})
 
 
 def show(name: str, done: Sequence[Any]) -> None:

@@ -5,6 +5,8 @@
   python benchmarks/time_to_accuracy.py --config=configs/resnet_small.py --targets=0.9,0.98 --runs=3
 
 Each run is what `train.py` does, with the seeds 0 to N - 1 and the same splits, all in one process.
+It is not `train_many`, which would compile once and train as fast: a run's folder goes when it has
+ended, since the checkpoints of hundreds would fill the disk.
 
 The definition is that of airbench (Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
 arXiv 2404.00498): a training of fixed length counts as one to 94 % where the mean test accuracy of
@@ -35,7 +37,7 @@ from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from benchmarks import common
+from benchmarks import common, report
 from console import Console, percent
 from training import compilation_cache
 from training.loop import train_and_evaluate
@@ -127,7 +129,7 @@ def main(_) -> None:
     targets = [float(target) for target in _TARGETS.value]
     runs = [train(seed, targets) for seed in range(_RUNS.value)]
     show(runs, targets)
-    common.write_json({'config': json.loads(config_of(0).to_json()), 'runs': runs})
+    report.write({'config': json.loads(config_of(0).to_json()), 'runs': runs})
 
 
 if __name__ == '__main__':

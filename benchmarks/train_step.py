@@ -23,13 +23,10 @@ library here reaches on a product of large matrices. "peer / ours" above 1 says 
 Rows with GPU in their name are left out on a CPU unless --only names them with that word.
 """
 
-import datetime
-import json
 import math
 import multiprocessing
 import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -41,6 +38,7 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+from benchmarks import report
 from benchmarks.peers import matmul
 from benchmarks.peers.worker import Case, Kind, serve
 from console import Console, size
@@ -50,7 +48,6 @@ _PEERS = flags.DEFINE_list('peers', [], 'Parts of the names of the peers to run;
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'How often each is timed.', lower_bound=1)
 _SECONDS = flags.DEFINE_float('round_seconds', 2.0, 'Length of a round.', lower_bound=0.0)
 _BATCH = flags.DEFINE_integer('batch_size', 0, 'In place of those of the rows.', lower_bound=0)
-_JSON = flags.DEFINE_string('json', None, 'File for the figures.')
 
 CASES = [
     Case('plain 3x32 at 32x32', 'plain', 'plain_small', 32, 128),
@@ -247,32 +244,17 @@ def show(case: Case, contenders: dict[str, dict[str, Any]], console: Console) ->
     )
 
 
-def machine() -> dict[str, Any]:
-    """Returns the hardware and the software of this process."""
-    model = platform.processor()
-    if (path := pathlib.Path('/proc/cpuinfo')).exists():
-        model = path.read_text().partition('model name')[2].partition('\n')[0].strip(' \t:')
-    return {
-        'cpu': model or platform.machine(),
-        'cores': os.cpu_count(),
-        'memory_bytes': psutil.virtual_memory().total,
-        'python': platform.python_version(),
-        'system': platform.platform(),
-        'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    }
-
-
 def main(_) -> None:
     """Runs the rows and prints their tables."""
-    console, facts = Console(), machine()
+    console = Console()
     os.environ.update(_ENVIRONMENT)
     kinds = {
         name: kind for name, kind in CONTENDERS.items()
         if name == OURS or not _PEERS.value or any(part in name for part in _PEERS.value)
     }  # fmt: skip
     console.line(
-        f'A training step on {facts["cpu"]}, {facts["cores"]} cores: {_ROUNDS.value} rounds of '
-        f'{_SECONDS.value:g} s, in turn'
+        f'A training step on {report.processor()}, {os.cpu_count()} cores: {_ROUNDS.value} rounds '
+        f'of {_SECONDS.value:g} s, in turn'
     )
     cases = [case for case in CASES if _ONLY.value in case.name]
     if not cases:
@@ -300,10 +282,8 @@ def main(_) -> None:
             show(case, contenders, console)
             rows[case.name] = {'case': case._asdict(), 'contenders': contenders}
     summarize(rows, console)
-    if _JSON.value:
-        facts |= {'rounds': _ROUNDS.value, 'round_seconds': _SECONDS.value}
-        written = {'rows': rows, 'matrix_product': peaks, **facts}
-        pathlib.Path(_JSON.value).write_text(json.dumps(written, indent=1) + '\n')
+    rounds = {'rounds': _ROUNDS.value, 'round_seconds': _SECONDS.value}
+    report.write({'rows': rows, 'matrix_product': peaks, **rounds})
 
 
 def matrix_product(dtype: str, console: Console) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs import datasets
 from data import augmentation
 from data.augmentation import PRESETS
+from data.decode import MOST_PIXELS
 from data.normalization import KINDS
 from errors import UserError, did_you_mean
 from models import FAMILIES
@@ -32,7 +33,7 @@ FIELDS: dict[str, dataclasses.Field] = {
     ),
     'dataset.image_size': field(
         0, 'Height and width in pixels to resize images to; 0: as they are.', at_least=0,
-        at_most=4096
+        at_most=MOST_PIXELS
     ),
     'dataset.resize': field(
         'crop', 'How an image becomes a square: its central square, squeezed, or with black '

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+MOST_PIXELS = 4096  # Height and width of an image to train on.
 # Photos are in memory when they are decoded: large blocks save a tenth of the time.
 ImageFile.MAXBLOCK = 2**20
 # What Pillow's own check calls an attack; it warns of half of that, which phones can take.

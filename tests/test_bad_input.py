@@ -1,7 +1,7 @@
 """Mistakes of users: one line that names the thing and the remedy, a status, no traceback."""
 
 import pytest
-from conftest import train
+from conftest import train, train_each
 
 from configs import default, resnet_small
 from errors import UserError
@@ -33,44 +33,58 @@ COMMANDS = [
     ([GOOD, 'fashion_mnist'], "Unexpected argument 'fashion_mnist'"),
     ([GOOD, '--workdir=/proc/leadline'], 'Cannot make the run folder /proc'),
     ([GOOD, '--workdir=LICENSE'], 'Cannot make the run folder LICENSE (File exists)'),
+    ([GOOD, '--json=figures.json'], '--json is for --describe'),
+    ([GOOD, '--describe', '--json=/nowhere/figures.json'], 'there is no folder /nowhere'),
+    ([GOOD, '--describe', '--config.debug_nans'], 'leave out --config.debug_nans'),
+    ([GOOD, '--config.init.freeze=stage9'],
+     "config.init.freeze names 'stage9'; the parts of this net"),
+    ([GOOD, '--config.init.freeze=body,head'], 'leaves nothing to train'),
+    ([GOOD, '--config.init.weights=nowhere.pth'], 'there is no file nowhere.pth'),
+    ([GOOD, '--config.init.weights=hub:resnet'], 'write hub:OWNER/NAME'),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(('arguments', 'expected'), COMMANDS, ids=lambda value: str(value)[-45:])
-def test_one_line_names_the_mistake(tmp_path, arguments, expected):
-    if not any('--workdir=' in argument for argument in arguments):
-        arguments = [*arguments, f'--workdir={tmp_path / "run"}']
-    out, err = train(*arguments, status=2)
-    assert expected in err
+# In a config file that begins with the data set's config.
+FILES = [
+    ('config.modle.width = 3', 'line 4: AttributeError'),
+    ('config.batch_size = "many"', 'line 4: TypeError'),
+    ('config = default.get_config(dataset, "plian")', "Did you mean 'plain'"),
+    ('syntax error', 'SyntaxError'),
+]
+
+
+@pytest.fixture(scope='module')
+def answers(tmp_path_factory):
+    """Returns what the commands answer: (status, stdout, stderr)."""
+    folder = tmp_path_factory.mktemp('answers')
+    commands = [list(arguments) for arguments, _ in COMMANDS]
+    for number, (text, _) in enumerate(FILES):
+        file = folder / f'mine{number}.py'
+        file.write_text(
+            'from configs import default\ndef get_config(dataset="digits"):\n'
+            f'    config = default.get_config(dataset)\n    {text}\n    return config\n'
+        )
+        commands.append([f'--config={file}'])
+    for command in commands:
+        if not any('--workdir=' in argument for argument in command):
+            command.append(f'--workdir={folder / "run"}')
+    yield train_each(commands, folder)
+    assert not (folder / 'run').exists()
+
+
+@pytest.mark.parametrize('number', range(len(COMMANDS) + len(FILES)))
+def test_one_line_names_the_mistake(answers, number):
+    status, out, err = answers[number]
+    assert (COMMANDS + FILES)[number][1] in err
+    assert status == 2
     assert err.startswith('train.py: ')
     assert err.count('\n') == 1, err
     assert 'Traceback' not in out + err
-    assert not (tmp_path / 'run').exists()
 
 
 def test_a_batch_that_does_not_divide_the_devices_gets_the_nearest_sizes(tmp_path):
     _, err = train(GOOD, '--config.batch_size=12', f'--workdir={tmp_path}', devices=8, status=2)
     assert 'does not divide over 8 devices; the nearest sizes are 8 and 16' in err
-
-
-@pytest.mark.parametrize(
-    ('text', 'expected'),
-    [
-        ('config.modle.width = 3', 'line 4: AttributeError'),
-        ('config.batch_size = "many"', 'line 4: TypeError'),
-        ('config = default.get_config(dataset, "plian")', "Did you mean 'plain'"),
-        ('syntax error', 'SyntaxError'),
-    ],
-)
-def test_a_mistake_in_a_config_file_is_one_line(tmp_path, text, expected):
-    file = tmp_path / 'mine.py'
-    file.write_text(
-        'from configs import default\ndef get_config(dataset="digits"):\n'
-        f'    config = default.get_config(dataset)\n    {text}\n    return config\n'
-    )
-    _, err = train(f'--config={file}', f'--workdir={tmp_path / "run"}', status=2)
-    assert expected in err
-    assert err.count('\n') == 1, err
 
 
 def test_a_config_built_by_hand_is_checked_too(tmp_path):

@@ -288,17 +288,3 @@ def test_predictions_are_of_the_size_of_what_was_measured(described):
     assert predicted['epoch_seconds'] == pytest.approx(expected, rel=0.1)
     assert 5e8 < predicted['host_peak_bytes'] < 2e9
     assert predicted['device_peak_bytes'] is None
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'expected'),
-    [
-        (['--json=figures.json'], '--json is for --describe'),
-        (['--describe', '--json=/nowhere/figures.json'], 'there is no folder /nowhere'),
-        (['--describe', '--config.debug_nans'], 'leave out --config.debug_nans'),
-    ],
-)
-def test_mistakes_are_one_line(arguments, expected):
-    _, err = train('--config=configs/resnet_small.py', *arguments, status=2)
-    assert expected in err
-    assert err.count('\n') == 1

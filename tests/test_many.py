@@ -3,16 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
+import filelock
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import TINY, finish, python
 from test_resume import assert_same, lines_written, outcome
 
 from errors import UserError
+from training import many
 from training.loop import train_and_evaluate
 from training.many import train_many
 
@@ -24,7 +24,8 @@ RUNS = [
     {'dataset.subset': 0.5, 'dataset.split_seed': 1, 'epochs': 5.0},
 ]
 # Long enough for a signal to come in time.
-LONG = TINY | {'epochs': 6.0, 'evaluate_every_epochs': 0.5}
+# A batch that two devices cannot divide: one on each does not need it.
+LONG = TINY | {'epochs': 6.0, 'evaluate_every_epochs': 0.5, 'batch_size': 127}
 DENSE = {'model.hidden_units': (16,), 'epochs': 3.0, 'evaluate_every_epochs': 0.5}
 
 # Two threads with a device each, in a process of its own: the first argument is the way, the
@@ -48,25 +49,15 @@ print([run and run['status'] for run in done.results], done.how, done.step_secon
 """
 
 
-def start_on_two_devices(family, fields, how, folders, **environment):
-    return subprocess.Popen(
-        [sys.executable, '-c', SCRIPT, family, repr(fields), repr(how), *map(str, folders)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2', **environment},
-    )  # fmt: skip
-
-
-def finish(process, status=0):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == status, out + err
-    return out
+def start_on_two_devices(family, fields, how, folders):
+    return python('-c', SCRIPT, family, repr(fields), repr(how), *folders, devices=2)
 
 
 @pytest.fixture(scope='module')
 def config_of():
     from configs import default
 
-    def make(fields, family='residual'):
+    def make(fields, family='plain'):
         config = default.get_config('digits', family)
         config.update_from_flattened_dict(fields)
         return config
@@ -105,16 +96,16 @@ def test_one_after_another_they_are_the_same_bits(tmp_path, singles, config_of, 
 
 def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path, singles):
     folders = [tmp_path / str(i) for i in range(4)]
-    process = start_on_two_devices('residual', LONG, 'one_per_device', folders)
+    process = start_on_two_devices('plain', LONG, 'one_per_device', folders)
     while not any(lines_written(folder) for folder in folders):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    out = finish(process)
+    out, _ = finish(process)
     assert 'The same call goes on' in out, out
     assert 'None' in out  # Was not begun.
     # Nobody says how, and nothing is measured: it goes on as it began.
-    out = finish(start_on_two_devices('residual', LONG, None, folders))
+    out, _ = finish(start_on_two_devices('plain', LONG, None, folders))
     assert "['finished', 'finished', 'finished', 'finished'] one_per_device {}" in out
     for i, folder in enumerate(folders):
         assert_same(folder, singles / str(i))
@@ -122,9 +113,7 @@ def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path
 
 def test_on_two_devices_it_measures_and_says_what_it_chose(tmp_path):
     folders = [tmp_path / str(i) for i in range(2)]
-    (tmp_path / 'tensorflow.py').write_text('raise ImportError')  # It takes seconds to import.
-    process = start_on_two_devices('dense', DENSE, None, folders, PYTHONPATH=str(tmp_path))
-    out = finish(process)
+    out, _ = finish(start_on_two_devices('dense', DENSE, None, folders))
     assert 'measured in' in out.splitlines()[1]
     how, measured = out.splitlines()[-1].split('] ')[1].split(' ', 1)
     seconds = json.loads(measured.replace("'", '"'))
@@ -146,6 +135,26 @@ def test_together_they_agree_up_to_rounding_and_harm_nobody(tmp_path, config_of)
             assert ours == pytest.approx(theirs, rel=1e-3)
         ours, theirs = (np.load(tmp_path / n / 'predictions.npz') for n in (str(i), f'single{i}'))
         np.testing.assert_allclose(ours['test_logits'], theirs['test_logits'], atol=1e-3)
+
+
+def test_a_second_ctrl_c_waits_until_what_trains_is_saved(tmp_path, config_of, monkeypatch):
+    held = []
+
+    def slow(config, folder, *_):
+        for _ in range(2):
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # Is being saved.
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(folder.path / '.lock').acquire(timeout=0)
+        held.append(folder.path)
+        return {'status': 'interrupted', 'diverged_step': None, 'last_step': 1,
+                'validation': {'examples': None}}  # fmt: skip
+
+    monkeypatch.setattr(many, 'train', slow)
+    with pytest.raises(KeyboardInterrupt):
+        train_many([config_of(TINY)], [tmp_path / 'run'], quiet=True)
+    assert held == [tmp_path / 'run']
 
 
 def test_runs_that_cannot_share_are_refused(tmp_path, config_of):

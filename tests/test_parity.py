@@ -11,7 +11,8 @@ from test_resume import parameters
 # A stage of one convolution keeps a float64 step cheap.
 FIELDS = (
     '--config=configs/plain_small.py',
-    '--config.model.width=8',
+    '--config.model.width=4',
+    '--config.model.stage_sizes=(1,1)',
     '--config.model.head.dropout=0.2',
     '--config.model.head.dense_units=(16,)',
     '--config.augment=digits,padded_crop=1,horizontal_flip=0.5,noise=0.05,mixup=0.2',
@@ -20,7 +21,7 @@ FIELDS = (
     '--config.optimizer.clip_norm=1',
     '--config.batch_size=64',
 )
-DOUBLE = ('--config.dtype=float64', '--config.epochs=3')
+DOUBLE = ('--config.dtype=float64', '--config.epochs=2')
 
 
 def double(folder, *extra, devices=1):
@@ -38,7 +39,6 @@ def one_device(tmp_path_factory):
     [
         (8, ()),
         (8, ('--config.parallel=pmap',)),
-        (1, ('--config.parallel=pmap',)),
         (1, ('--config.steps_per_dispatch=4',)),
         (2, ('--config.steps_per_dispatch=5', '--config.parallel=pmap')),
     ],

@@ -11,7 +11,6 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from conftest import train
 from published_nets import STORE, TINY_LAYOUT, TINY_NET, outputs, random_weights
 from safetensors.numpy import save_file
 from test_step import checkpoint, one_step
@@ -266,20 +265,3 @@ def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
         archive.writestr('archive/data/0', np.zeros(4, np.float32).tobytes())
     with pytest.raises(UserError, match='another size than it says'):
         weights._read(path)
-
-
-@pytest.mark.parametrize(
-    ('flag', 'expected'),
-    [
-        ('--config.init.freeze=stage9', "config.init.freeze names 'stage9'; the parts of this net"),
-        ('--config.init.freeze=body,head', 'leaves nothing to train'),
-        ('--config.init.weights=nowhere.pth', 'there is no file nowhere.pth'),
-        ('--config.init.weights=hub:resnet', 'write hub:OWNER/NAME'),
-    ],
-)
-def test_one_line_names_the_mistake(tmp_path, flag, expected):
-    config = '--config=configs/resnet_small.py'
-    _, err = train(config, flag, f'--workdir={tmp_path / "run"}', status=2)
-    assert expected in err
-    assert len(err.strip().splitlines()) == 1
-    assert 'Traceback' not in err

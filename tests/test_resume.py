@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, start, train
+from conftest import ROOT, finish, start, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_step import checkpoint
 
@@ -23,6 +23,7 @@ COMMAND = (
     '--config=configs/resnet_small.py',
     '--config.epochs=6',
     '--config.model.width=8',
+    '--config.model.stage_sizes=(1,1)',
     '--config.model.head.dropout=0.1',
     '--config.ema_decay=0.9',
     '--config.evaluate_every_epochs=0.5',
@@ -67,7 +68,7 @@ def wait_for(folder, lines, process):
 def assert_same(folder, uninterrupted):
     assert outcome(folder) == outcome(uninterrupted)
     arrays, expected = parameters(folder), parameters(uninterrupted)
-    assert len(arrays) == len(expected) > 50
+    assert len(arrays) == len(expected) > 20
     for array, other in zip(arrays, expected, strict=True):
         np.testing.assert_array_equal(array, other)
     ours, theirs = np.load(folder / 'predictions.npz'), np.load(uninterrupted / 'predictions.npz')
@@ -75,20 +76,25 @@ def assert_same(folder, uninterrupted):
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
-def test_killed_twice_ends_in_the_same_bits(tmp_path, uninterrupted):
+def test_killed_twice_ends_in_the_same_bits_and_shares_its_folder_with_nobody(
+    tmp_path, uninterrupted
+):
     # Anywhere between evaluations, or in a save; the seed is printed where the test fails.
     seed = time.time_ns()
     print(f'moments of the kills: random.Random({seed})')
     moments = random.Random(seed)
     for more in (2, 3):
         lines = lines_written(tmp_path)
-        process = start(*COMMAND, f'--workdir={tmp_path}')
+        process = start(*COMMAND, f'--workdir={tmp_path}', tensorboard=True)
         wait_for(tmp_path, lines + more, process)
+        if not lines:
+            _, err = train(*COMMAND, f'--workdir={tmp_path}', status=2)
+            assert 'Another process is training' in err
         time.sleep(moments.uniform(0.0, 0.4))
         process.kill()
         process.communicate()
         assert not (tmp_path / 'result.json').exists()
-    out, _ = train(*COMMAND, f'--workdir={tmp_path}')
+    out, _ = train(*COMMAND, f'--workdir={tmp_path}', tensorboard=True)
     assert 'Going on from step' in out
     assert_same(tmp_path, uninterrupted)
     events = EventAccumulator(str(tmp_path), size_guidance={'tensors': 0}).Reload()
@@ -100,15 +106,16 @@ def test_killed_twice_ends_in_the_same_bits(tmp_path, uninterrupted):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, uninterrupted, number):
-    process = start(*COMMAND, f'--workdir={tmp_path}')
+    # TensorFlow is being imported when the first signal comes.
+    process = start(*COMMAND, f'--workdir={tmp_path}', tensorboard=number == signal.SIGTERM)
     wait_for(tmp_path, 3, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
+    out, _ = finish(process, status=130)
     assert 'The same command goes on from there.' in out
     assert json.loads((tmp_path / 'result.json').read_text())['status'] == 'interrupted'
-    train(*COMMAND, f'--workdir={tmp_path}')
-    assert_same(tmp_path, uninterrupted)
+    if number == signal.SIGTERM:
+        train(*COMMAND, f'--workdir={tmp_path}')
+        assert_same(tmp_path, uninterrupted)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
@@ -166,9 +173,7 @@ def test_a_kill_while_the_result_is_written_loses_nothing(tmp_path, uninterrupte
     folder = tmp_path / 'run'
     shutil.copytree(uninterrupted, folder)
     (folder / 'result.json').unlink()
-    for path in folder.glob('events.out.tfevents.*'):
-        path.unlink()
-    train(*COMMAND, f'--workdir={folder}')
+    train(*COMMAND, f'--workdir={folder}', tensorboard=True)
     assert_same(folder, uninterrupted)
     events = EventAccumulator(str(folder), size_guidance={'tensors': 0}).Reload()
     assert len(events.Tensors('train/loss')) == len(outcome(folder)[1])
@@ -211,7 +216,7 @@ def test_a_full_disk_ends_without_a_traceback_and_loses_nothing(tmp_path):
     if mount.returncode:
         pytest.skip('mounting a small disk needs root')
     try:
-        _, err = train(*COMMAND, f'--workdir={disk}/run', status=1)
+        _, err = train(*COMMAND, f'--workdir={disk}/run', status=1, tensorboard=True)
         # TensorFlow may log its own words about the disk first.
         assert err.splitlines()[-1].startswith('train.py: No space left on device'), err
         assert 'Traceback' not in err
@@ -219,14 +224,3 @@ def test_a_full_disk_ends_without_a_traceback_and_loses_nothing(tmp_path):
         train(*COMMAND, f'--workdir={disk}/run')
     finally:
         subprocess.run(['umount', str(disk)], check=True)
-
-
-def test_two_processes_do_not_share_a_run_folder(tmp_path):
-    process = start(*COMMAND, f'--workdir={tmp_path}')
-    wait_for(tmp_path, 1, process)
-    try:
-        _, err = train(*COMMAND, f'--workdir={tmp_path}', status=2)
-    finally:
-        process.kill()
-        process.communicate()
-    assert 'Another process is training' in err

@@ -1,5 +1,6 @@
 """The step: golden numbers, what each option changes, and how a run ends."""
 
+import functools
 import json
 import math
 
@@ -28,7 +29,7 @@ def prepare(config):
 
 def one_step(config):
     parts, state, resident, batches = prepare(config)
-    devices = DataParallel(config.parallel, config.batch_size)
+    devices = DataParallel(config.parallel)
     mapped = devices.map_train(lambda *arguments: step.train_steps(parts, *arguments))
     rates = optimizer.learning_rates(config.optimizer, total_steps=16, steps_per_epoch=8.0)[:1]
     before = jax.tree.map(np.array, state)
@@ -98,14 +99,14 @@ def test_label_smoothing_is_the_textbook_loss(tiny_config):
     parts, state, resident, batches = prepare(tiny_config(label_smoothing=0.2))
     smooth = one_step(tiny_config(label_smoothing=0.2))[2]['loss']
     batch = {name: value[0] for name, value in batches.items()}
-    images = step.training_inputs(
-        parts, state.normalization, resident, batch, jnp.zeros((), jnp.int32)
-    )
+    inputs = functools.partial(step.training_inputs, parts)
+    images = jax.jit(inputs)(state.normalization, resident, batch, jnp.zeros((), jnp.int32))
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    logits, _ = jax.vmap(
+    apply = jax.vmap(
         lambda x: parts.model.apply(variables, x, train=True, mutable=['batch_stats']),
         axis_name='batch',
-    )(images[None])
+    )
+    logits, _ = jax.jit(apply)(images[None])
     log_p = np.asarray(jax.nn.log_softmax(logits[0]))
     labels = resident['label'][batch['index']]
     nll = -log_p[np.arange(len(labels)), labels].mean()
@@ -144,7 +145,7 @@ def test_schedules_warm_up_and_decay(tiny_config):
 
 def test_adamw_trains(tiny_config, tmp_path):
     config = tiny_config(
-        optimizer__name='adamw', optimizer__learning_rate=0.01, epochs=4.0, dtype='bfloat16'
+        optimizer__name='adamw', optimizer__learning_rate=0.01, epochs=8.0, family='plain'
     )
     result = train_and_evaluate(config, tmp_path, quiet=True)
     assert result['test']['accuracy'] > 0.6
@@ -218,11 +219,13 @@ def test_early_stopping_judges_on_a_tenth_of_the_training_part(tiny_config, tmp_
 
 def test_a_batch_size_that_does_not_divide_the_splits_judges_every_example(tiny_config, tmp_path):
     results = [
-        train_and_evaluate(tiny_config(batch_size=size, epochs=1e-6), tmp_path / str(size), True)
-        for size in (128, 7, 360)
+        train_and_evaluate(
+            tiny_config(batch_size=size, epochs=1e-6, family='plain'), tmp_path / str(size), True
+        )
+        for size in (7, 360)
     ]
     # One step of training differs between batch sizes; the counts may not.
-    assert [r['test']['examples'] for r in results] == [359, 359, 359]
+    assert [r['test']['examples'] for r in results] == [359, 359]
     predictions = np.load(tmp_path / '7' / 'predictions.npz')
     assert predictions['test_logits'].shape == (359, 10)
     pipeline = load(tiny_config())

@@ -25,16 +25,21 @@ class DataParallel:
 
     Args:
       kind: 'shard_map' or 'pmap'.
-      batch_size: images per step over all devices.
       devices: which ones; all, where None.
-
-    Raises:
-      UserError: the batch does not divide over the devices.
     """
 
-    def __init__(self, kind: str, batch_size: int, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, kind: str, devices: Sequence[jax.Device] | None = None):
         self.devices = devices or jax.devices()
         self.count = len(self.devices)
+        self._pmap = kind == 'pmap'
+        self._mesh = jax.sharding.Mesh(np.asarray(self.devices), (BATCH_AXIS,))
+
+    def check_batch(self, batch_size: int) -> None:
+        """Checks that a batch of so many examples divides over the devices.
+
+        Raises:
+          UserError: it does not.
+        """
         if batch_size % self.count:
             lower = batch_size // self.count * self.count
             sizes = [str(size) for size in (lower, lower + self.count) if size]
@@ -42,8 +47,6 @@ class DataParallel:
                 f'config.batch_size={batch_size} does not divide over {self.count} devices; '
                 f'the nearest sizes are {" and ".join(sizes)}.'
             )
-        self._pmap = kind == 'pmap'
-        self._mesh = jax.sharding.Mesh(np.asarray(self.devices), (BATCH_AXIS,))
 
     def check_pairs(self, batch_size: int) -> None:
         """Checks that neighbours in the batch are on one device.

@@ -118,21 +118,18 @@ def _counted_flops(run: Prepared, state: Any) -> dict[str, float | None]:
 def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
     """Returns the median seconds of a training step, and the state, which the steps use up.
 
-    Done as the loop does it: a dispatch is waited for when the next one is on its way, so that
-    reading the next batch is in the time only where it takes longer than the step.
+    Reading the next batch is in the time only where it takes longer than the step.
     """
     times: list[float] = []
     begun = last = time.perf_counter()
-    step, before = 0, None
+    dispatches = run.dispatches(state)
     while len(times) < _WARM_UP + _AT_LEAST or (
         len(times) < _AT_MOST and time.perf_counter() - begun < _ENOUGH_SECONDS
     ):
-        program, arguments = run.train_program(state, step, count)
-        state, values = program(*arguments)
-        jax.block_until_ready(before)
+        state, _ = next(dispatches)
         now = time.perf_counter()
         times.append((now - last) / count)
-        last, before, step = now, values, step + count
+        last = now
     jax.block_until_ready(state)
     return statistics.median(times[_WARM_UP:]), state
 

@@ -8,13 +8,14 @@ choice, a few steps of each are measured.
 
 import collections
 import contextlib
+import itertools
 import math
 import os
 import pathlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ class ManyRuns(NamedTuple):
     Attributes:
       results: `result.json` of each run, in the order of the configs; None where an interruption
         came before the run began.
-      how: one of `WAYS`.
+      how: one of `WAYS`; which one says nothing where an interruption came before any run began.
       step_seconds: what was measured to choose it: seconds of a step of one run while as many
         train as can at a time, by way; empty where there was nothing to choose.
       choosing_seconds: what that took, with compiling what was not chosen.
@@ -80,7 +81,8 @@ def train_many(
     are the same bits as there; one per device, as there on one device; mapped over runs, the same
     up to rounding. A run that diverges or stops early leaves the others as they are. After Ctrl-C,
     SIGTERM or an error, all that train are saved, no more are begun, and the same call goes on;
-    after a `UserError` of one run the others are trained first.
+    after a `UserError` of one run the others are trained first. A second Ctrl-C is raised as
+    KeyboardInterrupt once they are saved.
 
     Args:
       configs: as from `configs/default.py`; they differ in the fields `FREE` alone.
@@ -108,8 +110,11 @@ def train_many(
         )
         signals = stack.enter_context(Interruption())
         plans = _plans(configs[0], every, len(batch.waiting), how or batch.begun_as())
-        plan, seconds, choosing = _choose(plans, [configs[i] for i in batch.waiting], batch.once)
-        console.line(f'Runs      {_IN_WORDS[plan.how]}{_compared(seconds, choosing)}', always=True)
+        waiting = [configs[i] for i in batch.waiting]
+        plan, seconds, choosing = _choose(plans, waiting, batch.once, signals)
+        if not signals.received:
+            words = f'{_IN_WORDS[plan.how]}{_compared(seconds, choosing)}'
+            console.line(f'Runs      {words}', always=True)
         batch.train(plan, signals)
         return ManyRuns(batch.results, plan.how, seconds, choosing)
 
@@ -163,10 +168,11 @@ class _Plan(NamedTuple):
     together: Together | None = None
 
     def on_threads(self, runs: int, work: Callable[[DataParallel], None]) -> None:
-        """Calls `work` on as many threads as runs can train at a time, and waits.
+        """Calls `work` on as many threads as runs can train at a time, and waits for all of them.
 
         Raises:
           Exception: what one of them raised.
+          KeyboardInterrupt: a signal came meanwhile.
         """
         count = min(runs, len(self.devices))
         if self.together:
@@ -181,39 +187,61 @@ class _Plan(NamedTuple):
 
         with ThreadPoolExecutor(count, 'run') as pool:
             futures = [pool.submit(thread, devices) for devices in self.devices[:count]]
+            _wait(futures)
         errors = [error for error in (future.exception() for future in futures) if error]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
             raise error
 
 
+def _wait(futures: Sequence[Future]) -> None:
+    """Waits for all threads, and raises a signal that came meanwhile only then.
+
+    Until they have saved, nobody else may have their run folders.
+    """
+    signal: KeyboardInterrupt | None = None
+    while not all(future.done() for future in futures):
+        try:
+            wait(futures)
+        except KeyboardInterrupt as error:
+            signal = error
+    if signal:
+        raise signal
+
+
 def _plans(config: Any, every: DataParallel, runs: int, how: str | None) -> list[_Plan]:
     """Returns the ways there are to train so many runs, or the one that is asked for."""
-    kind, batch_size = config.parallel, config.batch_size
+    kind = config.parallel
     plans = [_Plan(SEQUENTIAL, [every])]
     if how is None and config.debug_nans:
         return plans  # Nothing that runs piece by piece is worth timing.
     if how == ONE_PER_DEVICE or (how is None and min(runs, every.count) > 1):
-        single = [DataParallel(kind, batch_size, [d]) for d in every.devices[: max(1, runs)]]
+        single = [DataParallel(kind, [d]) for d in every.devices[: max(1, runs)]]
         plans.append(_Plan(ONE_PER_DEVICE, single))
     # On CPU a kernel for each run makes convolutions that XLA runs many times slower; those of
     # oneDNN would be done one run after another all the same.
     if how == VMAPPED or (how is None and runs > 1 and every.platform != 'cpu'):
         count = max(1, min(runs, _MOST_TOGETHER))
-        together = Together(kind, batch_size, count, every.devices[0])
+        together = Together(kind, count, every.devices[0])
         plans.append(_Plan(VMAPPED, [together] * count, together))
     return plans if how is None else [plan for plan in plans if plan.how == how]
 
 
 def _choose(
-    plans: Sequence[_Plan], configs: Sequence[Any], once: Once
+    plans: Sequence[_Plan], configs: Sequence[Any], once: Once, signals: Interruption
 ) -> tuple[_Plan, dict[str, float], float]:
-    """Returns the fastest plan, the seconds of a step of a run by way, and those of measuring."""
+    """Returns the fastest plan, the seconds of a step of a run by way, and those of measuring.
+
+    After a signal no more is measured. What the plans left in `once` that nobody follows goes.
+    """
     if len(plans) == 1 or not configs:
         return plans[0], {}, 0.0
     begun = time.perf_counter()
     seconds = {}
     for plan in plans:
-        with contextlib.suppress(UserError, jax.errors.JaxRuntimeError):  # Memory cannot hold it.
+        if signals.received:
+            break
+        # Memory cannot hold it, or the batch does not divide.
+        with contextlib.suppress(UserError, jax.errors.JaxRuntimeError):
             seconds[plan.how] = _step_seconds(plan, configs, once)
     known = [plan for plan in plans if plan.how in seconds] or plans[:1]  # Which says why.
 
@@ -222,7 +250,10 @@ def _choose(
         at_a_time = len(plan.devices)
         return math.ceil(len(configs) / at_a_time) * at_a_time * seconds.get(plan.how, 0.0)
 
-    return min(known, key=cost), seconds, time.perf_counter() - begun
+    best = min(known, key=cost)
+    for devices in itertools.chain(*(plan.devices for plan in plans if plan is not best)):
+        once.forget(devices)
+    return best, seconds, time.perf_counter() - begun
 
 
 def _step_seconds(plan: _Plan, configs: Sequence[Any], once: Once) -> float:
@@ -250,16 +281,15 @@ def _steps_per_second(run: Prepared, ready: threading.Barrier) -> float:
     state = run.devices.replicate(run.initial_state())
     count = run.dispatch_length(0)
     run.check_program(run.train_program(state, 0, count)[0])
-    begun, done, before = 0.0, -_WARM_UP, None
+    dispatches = run.dispatches(state)
+    for _ in range(_WARM_UP):
+        state, _ = next(dispatches)
+    jax.block_until_ready(state)
+    ready.wait()
+    begun, done = time.perf_counter(), 0
     while done < _TIMED or time.perf_counter() - begun < _TIMED_SECONDS:
-        if done == 0:
-            jax.block_until_ready(state)
-            ready.wait()
-            begun = time.perf_counter()
-        program, arguments = run.train_program(state, 0, count)
-        state, values = program(*arguments)
-        jax.block_until_ready(before)
-        before, done = values, done + 1
+        state, _ = next(dispatches)
+        done += 1
     jax.block_until_ready(state)
     return count * done / (time.perf_counter() - begun)
 

@@ -24,3 +24,9 @@ class Once:
             if key not in self._made:
                 self._made[key] = make()
             return self._made[key]
+
+    def forget(self, last: Hashable) -> None:
+        """Lets go of what was made by keys that are tuples with this as their last part."""
+        with self._guard:
+            for key in [k for k in self._made if isinstance(k, tuple) and k[-1] is last]:
+                del self._made[key]

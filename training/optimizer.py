@@ -1,5 +1,6 @@
 """Learning-rate schedules and optimizers: two tables over optax."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -88,9 +89,16 @@ def learning_rates(
       dtype: of the step.
     """
     warmup_steps = min(round(optimizer.warmup_epochs * steps_per_epoch), total_steps)
-    schedule = SCHEDULES[optimizer.schedule](optimizer.learning_rate, warmup_steps, total_steps)
-    rates = jax.jit(jax.vmap(schedule))(np.arange(total_steps, dtype=np.int32))
-    return np.asarray(rates, dtype)
+    return np.asarray(
+        _table(optimizer.schedule, optimizer.learning_rate, warmup_steps, total_steps), dtype
+    )
+
+
+@functools.lru_cache
+def _table(name: str, peak: float, warmup_steps: int, total_steps: int) -> np.ndarray:
+    """Returns the rates; runs of one process with the same schedule compile it once."""
+    schedule = SCHEDULES[name](peak, warmup_steps, total_steps)
+    return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(total_steps, dtype=np.int32)))
 
 
 Optimizer = Callable[[jax.typing.ArrayLike, jax.typing.ArrayLike], optax.GradientTransformation]

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -34,13 +35,13 @@ def open_devices(config: Any) -> DataParallel:
     """Checks the config and returns the devices it runs on.
 
     Raises:
-      UserError: a field is wrong, or the devices cannot do what it asks for.
+      UserError: a field is wrong, or JAX is not set up for it.
     """
     default.validate(config)
     if jax.dtypes.canonicalize_dtype(config.dtype) != config.dtype:
         raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
     host_memory.keep()
-    return DataParallel(config.parallel, config.batch_size)
+    return DataParallel(config.parallel)
 
 
 class Prepared:
@@ -71,6 +72,7 @@ class Prepared:
     def __init__(
         self, config: Any, devices: DataParallel, console: Console, once: Once | None = None
     ):
+        devices.check_batch(config.batch_size)
         self.config, self.devices, self._once = config, devices, once or Once()
         self.memory_bytes = self._once(('memory', devices), devices.memory_bytes)
         resolution = scaling.multipliers(config.scale).resolution
@@ -207,6 +209,25 @@ class Prepared:
         rates = self.devices.replicate(self.rates[steps])
         arguments = state, self.placed, rates, self.devices.split(stacked, axis=1)
         return self._compiled('train', count, self.train_steps, *arguments), arguments
+
+    def dispatches(self, state: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Trains from step 0 on without end, for who measures: dispatches as long as the first.
+
+        As in the loop, one is waited for when the next is on its way.
+
+        Args:
+          state: of step 0, on the devices; its memory is reused.
+
+        Yields:
+          The state, valid until the next dispatch, and the metrics.
+        """
+        count, before = self.dispatch_length(0), None
+        for step in itertools.count(0, count):
+            program, arguments = self.train_program(state, step, count)
+            state, values = program(*arguments)
+            jax.block_until_ready(before)
+            before = values
+            yield state, values
 
     def check_program(self, program: Any) -> dict[str, int]:
         """Returns what XLA plans for a compiled training step, in bytes on each device.

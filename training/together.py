@@ -25,13 +25,12 @@ class Together(DataParallel):
 
     Args:
       kind: as in `DataParallel`.
-      batch_size: images per step of a run.
       runs: how many threads there are at most.
       device: on which they train.
     """
 
-    def __init__(self, kind: str, batch_size: int, runs: int, device: Any):
-        super().__init__(kind, batch_size, [device])
+    def __init__(self, kind: str, runs: int, device: Any):
+        super().__init__(kind, [device])
         self.runs, self._there = runs, 0
         self._change = threading.Condition()
         self._waiting: list[_Dispatch] = []

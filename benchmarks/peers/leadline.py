@@ -44,8 +44,7 @@ class Contender:
             self._devices = open_devices(self._config)
             self._run = Prepared(self._config, self._devices, Console(quiet=True))
             self._run.place_data()
-        self._state = self._devices.replicate(self._run.initial_state())
-        self._step, self._dispatch = 0, self._run.dispatch_length(0)
+        self._dispatches = self._run.dispatches(self._devices.replicate(self._run.initial_state()))
 
     def facts(self):
         facts = results.provenance(self._config, self._devices.facts())
@@ -63,15 +62,12 @@ class Contender:
         self.steps(1)
 
     def steps(self, count):
-        end, before = self._step + count, None
-        begun = self._step
-        while self._step < end:
-            program, arguments = self._run.train_program(self._state, self._step, self._dispatch)
-            self._state, values = program(*arguments)
-            jax.block_until_ready(before)  # As the loop does: one dispatch is always on its way.
-            before, self._step = values, self._step + self._dispatch
-        jax.block_until_ready(self._state)
-        return self._step - begun, float(values['loss'][-1])
+        done = 0
+        while done < count:
+            state, values = next(self._dispatches)
+            done += self._run.dispatch_length(0)
+        jax.block_until_ready(state)
+        return done, float(values['loss'][-1])
 
     def device_peak_bytes(self):
         statistics = jax.devices()[0].memory_stats()
