@@ -38,6 +38,16 @@ CASES = {
     'depthwise 7x7, stride 2': ((8, 14, 14, 8), (7, 7, 1, 8), 2, [(3, 3), (3, 3)], 1, 8),
     'depthwise, two outputs each': ((8, 8, 8, 8), (3, 3, 1, 16), 1, [(1, 1), (1, 1)], 1, 8),
 }
+# The same where the window reaches beyond small images, and how many of the convolution and its two
+# gradients oneDNN computes.
+SMALL = {
+    '3x3 on 2x2': ((16, 2, 2, 24), (3, 3, 24, 32), 1, [(1, 1), (1, 1)], 1, 1, 0),
+    'stride 2 on 4x3': ((8, 4, 3, 16), (3, 3, 16, 8), 2, [(1, 1), (1, 1)], 1, 1, 0),
+    'unlike sides on 3x2': ((8, 3, 2, 4), (5, 4, 4, 8), 2, [(3, 1), (0, 3)], 1, 1, 0),
+    'dilation 2 on 4x4': ((8, 4, 4, 8), (3, 3, 8, 8), 1, [(2, 2), (2, 2)], 2, 1, 0),
+    'depthwise 5x5 on 4x3': ((8, 4, 3, 16), (5, 5, 1, 16), 1, [(2, 2), (2, 2)], 1, 16, 2),
+    'depthwise, stride 2': ((8, 4, 4, 16), (5, 5, 1, 16), 2, [(2, 2), (2, 2)], 1, 16, 2),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +57,7 @@ def of_any_size(monkeypatch):
 
 def both(case):
     """Returns the convolution under test and XLA's own, and images, kernel and a cotangent."""
-    *shapes, stride, padding, dilation, groups = case
+    *shapes, stride, padding, dilation, groups = case[:6]
     window = (stride,) * 2, padding, (1, 1), (dilation,) * 2, ('NHWC', 'HWIO', 'NHWC'), groups
     keys = jax.random.split(jax.random.key(0), 3)
     arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=False)]
@@ -82,6 +92,14 @@ def test_values_and_gradients_are_those_of_xla(name):
     assert 'leadline_convolution' in with_gradients(ours).lower(*arrays).as_text()
     for array, again in zip(results, with_gradients(ours)(*arrays), strict=True):
         np.testing.assert_array_equal(array, again)
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_small_images(name):
+    ours, plain, arrays = both(SMALL[name])
+    assert_close(with_gradients(ours)(*arrays), with_gradients(plain)(*arrays))
+    calls = with_gradients(ours).lower(*arrays).as_text().count('leadline_convolution')
+    assert calls == SMALL[name][-1]
 
 
 def test_other_types_are_left_to_xla():
