@@ -57,7 +57,7 @@ def start_on_two_devices(family, fields, how, folders):
 def config_of():
     from configs import default
 
-    def make(fields, family='plain'):
+    def make(fields, family='residual'):
         config = default.get_config('digits', family)
         config.update_from_flattened_dict(fields)
         return config
@@ -96,7 +96,7 @@ def test_one_after_another_they_are_the_same_bits(tmp_path, singles, config_of, 
 
 def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path, singles):
     folders = [tmp_path / str(i) for i in range(4)]
-    process = start_on_two_devices('plain', LONG, 'one_per_device', folders)
+    process = start_on_two_devices('residual', LONG, 'one_per_device', folders)
     while not any(lines_written(folder) for folder in folders):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -105,7 +105,7 @@ def test_one_per_device_stopped_and_gone_on_with_they_are_the_same_bits(tmp_path
     assert 'The same call goes on' in out, out
     assert 'None' in out  # Was not begun.
     # Nobody says how, and nothing is measured: it goes on as it began.
-    out, _ = finish(start_on_two_devices('plain', LONG, None, folders))
+    out, _ = finish(start_on_two_devices('residual', LONG, None, folders))
     assert "['finished', 'finished', 'finished', 'finished'] one_per_device {}" in out
     for i, folder in enumerate(folders):
         assert_same(folder, singles / str(i))
