@@ -426,6 +426,7 @@ class _Run:
         outcome = {
             'status': status,
             'class_names': self.pipeline.class_names,
+            'input_shape': self.pipeline.input_shape,
             'test': judged.get('test', self.recipe.task.without),
             'validation': judged.get('validation', self.recipe.task.without),
             'best_step': self.progress.best_step or None,

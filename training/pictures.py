@@ -1,6 +1,5 @@
 """Pictures for TensorBoard: a sheet of training images and the confusion matrix."""
 
-import warnings
 from typing import Any
 
 import jax
@@ -35,25 +34,11 @@ def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray, class_names: list[str]) -> np.ndarray:
     """Draws counts of (true, predicted) as uint8 [H, W, 3], coloured by the share of the class."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from sklearn import metrics
 
-    # Names in scripts that the font lacks are drawn as boxes.
-    warnings.filterwarnings('ignore', message='Glyph .* missing from font')
-    classes = range(len(class_names))
-    counts = metrics.confusion_matrix(labels, logits.argmax(-1), labels=classes)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(12.0, 3.0 + 0.4 * len(class_names))
-    figure = Figure(figsize=(side, side), layout='constrained')
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlabel='predicted', ylabel='true')
-    axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    if len(class_names) <= 30:
-        axes.set_xticks(classes, class_names, rotation=60, ha='right')
-        axes.set_yticks(classes, class_names)
-        for row, column in np.argwhere(counts):
-            dark = shares[row, column] > 0.5
-            axes.text(column, row, counts[row, column], ha='center', va='center',
-                      fontsize=7, color='white' if dark else 'black')  # fmt: skip
+    from training.figures import confusion_figure
+
+    counts = metrics.confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
+    canvas = FigureCanvasAgg(confusion_figure(counts, class_names))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
