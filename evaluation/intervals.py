@@ -63,14 +63,44 @@ def wilson(
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
-def mean_of(share: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """Returns the bounds of the mean of independent figures from their own bounds.
+def mean_of_classes(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    values_NC: np.ndarray,
+    labelled_NK: np.ndarray,
+    groups_N: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns lower and upper bounds [S] of means over classes of figures between 0 and 1.
 
-    Zou and Donner 2008, "Construction of confidence intervals about effect measures", section 2.1
-    (the method of variance estimates recovery); it holds where a class has no error too.
+    Wilson's interval with the number of images at which a proportion would have the variance that
+    the jackknife gives the figure, as Korn and Graubard 1998, "Confidence intervals for proportions
+    with small expected number of positive counts estimated from survey data", do for surveys; at
+    most the number that the mean of equal proportions of the classes is worth, since a class
+    without an error shows no variance.
+
+    Args:
+      statistic: from sums [..., C] over images to figures [..., S].
+      values_NC: what is summed up of each image.
+      labelled_NK: 1 where an image has the label, of the classes that occur.
+      groups_N: number of each image's group.
     """
-    below, above = (np.sqrt(((share - bound) ** 2).sum()) / len(share) for bound in (low, high))
-    return max(0.0, float(share.mean() - below)), min(1.0, float(share.mean() + above))
+    sums_GC, rows = _sums_by_group(values_NC, groups_N)
+    total_C, count = sums_GC.sum(axis=0), len(sums_GC)
+    values_S = statistic(total_C)
+    jackknife_GS = np.concatenate(
+        [statistic(total_C - sums_GC[i : i + rows]) for i in range(0, count, rows)]
+    )
+    variance_S = (count - 1) / count * ((jackknife_GS - jackknife_GS.mean(axis=0)) ** 2).sum(axis=0)
+    of_class_K = (_sums_by_group(labelled_NK, groups_N)[0] > 0).sum(axis=0)
+    most = len(of_class_K) ** 2 / (1 / of_class_K).sum()
+    with np.errstate(all='ignore'):
+        worth_S = values_S * (1 - values_S) / variance_S
+    return wilson(values_S, np.fmin(worth_S, most))
+
+
+def _sums_by_group(values_NC: np.ndarray, groups_N: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns the sums [G, C] by group, and how many such rows to work on at once."""
+    sums_GC = group_sums(values_NC.astype(float), np.unique(groups_N, return_inverse=True)[1])
+    return sums_GC, max(1, _BLOCK // sums_GC.shape[1])
 
 
 def group_sums(values_NC: np.ndarray, group_N: np.ndarray) -> np.ndarray:
@@ -97,8 +127,7 @@ def bootstrap(
       groups_N: number of each image's group.
       seed: of the drawing.
     """
-    group_N = np.unique(groups_N, return_inverse=True)[1]
-    sums_GC = group_sums(values_NC.astype(float), group_N)
+    sums_GC, rows = _sums_by_group(values_NC, groups_N)
     count = len(sums_GC)
     total_C = sums_GC.sum(axis=0)
     generator = np.random.default_rng(seed)
@@ -111,7 +140,6 @@ def bootstrap(
     sizes = [min(block, REPLICATES - start) for start in range(0, REPLICATES, block)]
     with np.errstate(all='ignore'):
         replicates_RS = np.concatenate([statistic(draws(size)) for size in sizes])
-        rows = max(1, _BLOCK // len(total_C))
         jackknife_GS = np.concatenate(
             [statistic(total_C - sums_GC[i : i + rows]) for i in range(0, count, rows)]
         )

@@ -15,7 +15,6 @@ from evaluation import intervals
 
 TOP = 5
 _MOST_CLASSES_WITHOUT_TOP = 10
-_LEAST_PROBABILITY = 1e-300  # A loss is finite where a probability underflows.
 
 Figure = dict[str, float | None]
 
@@ -56,31 +55,31 @@ def classification(
 ) -> dict[str, Any]:
     """Returns the figures of a split.
 
-    Accuracy and top-5 accuracy (of more than 10 classes) have Wilson's interval; balanced accuracy
-    one recovered from the recalls; macro-F1 and log loss the bootstrap's.
+    Accuracy and top-5 accuracy (of more than 10 classes) have Wilson's interval, balanced accuracy
+    and macro-F1 (means over the classes that occur) Wilson's at their variance, log loss that of
+    the bootstrap.
     """
     classes = logits_NK.shape[1]
     guesses_N = logits_NK.argmax(axis=1)
-    recalls = [row['recall'] for row in per_class(logits_NK, labels_N, groups_N)]
-    there = np.asarray(
-        [[r['value'], r['low'], r['high']] for r in recalls if r['value'] is not None]
-    )
-    low, high = intervals.mean_of(*there.T)
-    figures = {
-        'accuracy': proportion(guesses_N == labels_N, groups_N),
-        'balanced_accuracy': figure(there[:, 0].mean(), low, high),
-    }
+    figures = {'accuracy': proportion(guesses_N == labels_N, groups_N)}
     if classes > _MOST_CLASSES_WITHOUT_TOP:
         best_NT = np.argpartition(-logits_NK, TOP - 1, axis=1)[:, :TOP]
         figures['top_5_accuracy'] = proportion((best_NT == labels_N[:, None]).any(1), groups_N)
-    values_NC = np.concatenate(
-        [_counted(guesses_N, labels_N, classes), losses(logits_NK, labels_N)[:, None]], axis=1
-    )
-    statistic = _macro_f1_and_loss(np.bincount(labels_N, minlength=classes) > 0)
-    value = statistic(values_NC.sum(axis=0))
-    bounds = intervals.bootstrap(statistic, values_NC, groups_N)
-    figures['macro_f1'] = figure(value[0], *bounds[:, 0])
-    figures['log_loss'] = figure(value[1], *bounds[:, 1])
+    values_NC = _counted(guesses_N, labels_N, classes)
+    there_K = np.bincount(labels_N, minlength=classes) > 0
+
+    def means(sums: np.ndarray) -> np.ndarray:
+        hits, counts, guesses = (part[..., there_K] for part in np.split(sums, 3, axis=-1))
+        recall = hits / np.maximum(counts, 1)
+        f1 = 2 * hits / np.maximum(counts + guesses, 1)
+        return np.stack([recall.mean(axis=-1), f1.mean(axis=-1)], axis=-1)
+
+    labelled_NK = values_NC[:, classes : 2 * classes][:, there_K]
+    low, high = intervals.mean_of_classes(means, values_NC, labelled_NK, groups_N)
+    values = means(values_NC.sum(axis=0))
+    for i, name in enumerate(('balanced_accuracy', 'macro_f1')):
+        figures[name] = figure(values[i], low[i], high[i])
+    figures['log_loss'] = mean(losses(logits_NK, labels_N), groups_N)
     return {'examples': len(labels_N), **figures}
 
 
@@ -89,18 +88,6 @@ def _counted(guesses_N: np.ndarray, labels_N: np.ndarray, classes: int) -> np.nd
     one_NK = np.eye(classes, dtype=np.float32)
     labelled_NK, guessed_NK = one_NK[labels_N], one_NK[guesses_N]
     return np.concatenate([labelled_NK * guessed_NK, labelled_NK, guessed_NK], axis=1)
-
-
-def _macro_f1_and_loss(there_K: np.ndarray) -> Any:
-    """Returns what makes macro-F1 (of classes that occur) and loss of sums [..., 3K + 1]."""
-
-    def statistic(sums: np.ndarray) -> np.ndarray:
-        hits, counts, guesses = np.split(sums[..., :-1], 3, axis=-1)
-        f1 = 2 * hits / np.maximum(counts + guesses, 1)
-        loss = sums[..., -1] / np.maximum(counts.sum(axis=-1), 1)
-        return np.stack([f1[..., there_K].mean(axis=-1), loss], axis=-1)
-
-    return statistic
 
 
 def per_class(
