@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from evaluation import metrics
+from evaluation import intervals, metrics
 
 BINS = 15
 _FOLDS = 5
@@ -22,12 +22,12 @@ class Temperature(NamedTuple):
 
     Attributes:
       value: one temperature.
-      at_the_edge: whether the best one lies outside of 0.05 to 20: the split shows too few errors
-        to tell.
+      undetermined: whether the examples cannot tell, since no prediction is wrong (so that any
+        smaller temperature is better) or the best one lies outside of 0.05 to 20.
     """
 
     value: float
-    at_the_edge: bool
+    undetermined: bool
 
 
 def fit_temperature(logits_NK: np.ndarray, labels_N: np.ndarray) -> Temperature:
@@ -39,7 +39,8 @@ def fit_temperature(logits_NK: np.ndarray, labels_N: np.ndarray) -> Temperature:
     low, high = np.log(_RANGE)
     best = minimize_scalar(loss, bounds=(low, high), method='bounded', options={'xatol': 1e-5})
     edge = min(best.x - low, high - best.x) < 1e-3
-    return Temperature(float(np.exp(best.x)), bool(edge))
+    faultless = (logits_NK.argmax(axis=1) == labels_N).all()
+    return Temperature(float(np.exp(best.x)), bool(edge or faultless))
 
 
 def folds(groups_N: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -70,7 +71,7 @@ def reliability(logits_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
       `expected_calibration_error`; `if_calibrated`, within which 95 % of such errors lie for a net
       whose probabilities are exact (the error is never 0 in a finite set: Bröcker and Smith
       2007, "Increasing the reliability of reliability diagrams"); `mean_confidence`; and `bins`:
-      `from` and `to`, and of those with images `examples`, `confidence`, `accuracy`.
+      `from`, `to`, `examples`, `confidence` and `accuracy` (None where there are none).
     """
     probabilities_NK = softmax(logits_NK.astype(np.float64), axis=1)
     confidence_N = probabilities_NK.max(axis=1)
@@ -79,6 +80,9 @@ def reliability(logits_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
     counts_B = np.bincount(bin_N, minlength=BINS)
     confidence_B = np.bincount(bin_N, weights=confidence_N, minlength=BINS)
     right_B = np.bincount(bin_N, weights=right_N, minlength=BINS)
+    with np.errstate(all='ignore'):
+        share_B = right_B / counts_B
+    low_B, high_B = intervals.wilson(share_B, counts_B)
     generator = np.random.default_rng(0)
     errors = []
     for _ in range(_DRAWS):
@@ -96,7 +100,7 @@ def reliability(logits_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
                 'to': (i + 1) / BINS,
                 'examples': int(counts_B[i]),
                 'confidence': confidence_B[i] / counts_B[i] if counts_B[i] else None,
-                'accuracy': right_B[i] / counts_B[i] if counts_B[i] else None,
+                'accuracy': metrics.figure(share_B[i], low_B[i], high_B[i]),
             }
             for i in range(BINS)
         ],

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from console import Console
+from data import folder as data_folder
 from errors import UserError
 from evaluation import (
     calibration,
@@ -190,7 +191,7 @@ def _calibrate(
         scaled_NK = calibration.cross_fitted(logits_NK, labels_N, found.groups_N)
     content = {
         'temperature': temperature.value,
-        'temperature_at_the_edge': temperature.at_the_edge,
+        'temperature_undetermined': temperature.undetermined,
         'fitted_on': 'validation',
         'cross_fitted': tuning is None,
         'bin_count': calibration.BINS,
@@ -241,9 +242,21 @@ def _slices(found: Outputs) -> dict[str, Any]:
         names=found.names,
         labels=[classes[label] for label in found.labels_N],
         files={name: values[members] for name, values in source.files.items()},
-        columns={},
+        columns=_columns(found),
     )
     return slices.judge(ways, found.values_NK.argmax(1) == found.labels_N, found.groups_N)
+
+
+def _columns(found: Outputs) -> dict[str, np.ndarray]:
+    """Returns the further columns of a table of images, [N] strings each."""
+    path = pathlib.Path(found.pipeline.name.removeprefix('folder:')).expanduser()
+    if not found.source.from_files or not path.is_file():
+        return {}
+    columns = data_folder.table_columns(path)
+    return {
+        name: np.asarray([values.get(n, '') for n in found.names])
+        for name, values in columns.items()
+    }
 
 
 def _mirrored_gain(net: Trained, found: Outputs) -> metrics.Figure:

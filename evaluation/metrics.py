@@ -85,7 +85,7 @@ def classification(
 
 def _counted(guesses_N: np.ndarray, labels_N: np.ndarray, classes: int) -> np.ndarray:
     """Returns, of each image and class, [N, 3K]: whether hit, whether labelled, whether guessed."""
-    one_NK = np.eye(classes, dtype=np.float32)
+    one_NK = np.eye(classes)
     labelled_NK, guessed_NK = one_NK[labels_N], one_NK[guesses_N]
     return np.concatenate([labelled_NK * guessed_NK, labelled_NK, guessed_NK], axis=1)
 

@@ -72,7 +72,7 @@ def write(outputs: Outputs, probabilities_NK: np.ndarray, folder: pathlib.Path) 
             (
                 names[i],
                 f'is {classes[labels_N[i]]}',
-                f'said {classes[guesses_N[i]]} {100 * confidence_N[i]:.0f} %',
+                f'said {classes[guesses_N[i]]}: {100 * confidence_N[i]:.0f} %',
             )
             for i in indices
         ]

@@ -24,14 +24,18 @@ def reliability(calibration: dict[str, Any]) -> Figure:
                                                                 '#c26a12')):  # fmt: skip
         bins = [b for b in calibration[name]['bins'] if b['examples']]
         error = 100 * calibration[name]['expected_calibration_error']
-        top.plot([b['confidence'] for b in bins], [b['accuracy'] for b in bins], 'o-',
-                 color=colour, label=f'{label} (error {error:.1f} %)')  # fmt: skip
+        value, low, high = (
+            np.asarray([b['accuracy'][k] for b in bins]) for k in ('value', 'low', 'high')
+        )
+        top.errorbar([b['confidence'] for b in bins], value, [value - low, high - value],
+                     fmt='o', markersize=4, capsize=2, linewidth=1, color=colour,
+                     label=f'{label} (error {error:.1f} %)')  # fmt: skip
     bins = calibration['plain']['bins']
     bottom.bar([b['from'] for b in bins], [b['examples'] for b in bins],
                width=bins[0]['to'], align='edge', color=BLUE, edgecolor='white')  # fmt: skip
     top.set(ylabel='accuracy', ylim=(-0.02, 1.02))
     bottom.set(xlabel='probability of the prediction', ylabel='examples', xlim=(0, 1))
-    top.legend(fontsize='small', loc='upper left')
+    figure.legend(fontsize='small', loc='outside upper center')
     return figure
 
 

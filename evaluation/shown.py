@@ -107,12 +107,12 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
 
 def _calibration(calibration: dict[str, Any]) -> str:
     plain, scaled = calibration['plain'], calibration['scaled']
-    edge = ', at the edge: too few errors to tell' if calibration['temperature_at_the_edge'] else ''
+    doubt = ' (too few errors to tell)' if calibration['temperature_undetermined'] else ''
     usual = plain['if_calibrated']
     return (
         f'Calibration error: {percent(plain["expected_calibration_error"])} (exact probabilities '
         f'would show {percent(usual["low"]).removesuffix(" %")} to {percent(usual["high"])}); with '
-        f'the temperature {calibration["temperature"]:.2f}{edge} '
+        f'the temperature {calibration["temperature"]:.2f}{doubt} '
         f'{percent(scaled["expected_calibration_error"])}'
     )
 

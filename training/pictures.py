@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: a sheet of training images and the confusion matrix."""
+"""Pictures for TensorBoard: training images, the confusion matrix, the most confident mistakes."""
 
 from typing import Any
 
@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data.contact_sheet import contact_sheet
+from data.contact_sheet import captioned_sheet, contact_sheet
 from training import step
 from training.recipe import Recipe
+
+_MISTAKES = 32  # Images on their sheet.
 
 
 def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
@@ -42,3 +44,16 @@ def confusion_matrix(logits: np.ndarray, labels: np.ndarray, class_names: list[s
     canvas = FigureCanvasAgg(confusion_figure(counts, class_names))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def mistakes(logits: np.ndarray, pipeline: Any, split: str) -> np.ndarray:
+    """Draws the images of a split that are wrong by the largest margin, as uint8 [H, W, 3]."""
+    labels, guesses = pipeline.labels_of(split), logits.argmax(-1)
+    rows = np.arange(len(labels))
+    wrong = np.flatnonzero(guesses != labels)
+    by_margin = np.argsort(logits[rows, labels] - logits[rows, guesses], kind='stable')
+    shown = by_margin[np.isin(by_margin, wrong)][:_MISTAKES]
+    names = pipeline.class_names
+    captions = [(f'is {names[labels[i]]}', f'said {names[guesses[i]]}') for i in shown]
+    images = np.stack([pipeline.source.inputs[i] for i in pipeline.members[split][shown]])
+    return captioned_sheet(images, captions)
