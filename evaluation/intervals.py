@@ -60,7 +60,8 @@ def wilson(
         middle = (share + z**2 / (2 * counts)) / (1 + z**2 / counts)
         half = np.sqrt(share * (1 - share) / counts + z**2 / (4 * counts**2))
         half *= z / (1 + z**2 / counts)
-    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+    # Rounding must not put a share of 0 or 1 outside of its own interval.
+    return np.minimum(middle - half, share).clip(0, 1), np.maximum(middle + half, share).clip(0, 1)
 
 
 def mean_of_classes(

@@ -92,9 +92,11 @@ class Trained:
         changes = {'dataset.name': name,
                    'dataset.splits_file': os.fspath(self.folder.path / 'splits.json')}  # fmt: skip
         config = _changed(self.config, changes)
+        resolution = scaling.multipliers(config.scale).resolution
         try:
-            resolution = scaling.multipliers(config.scale).resolution
-            pipeline = input_pipeline.load(config, 0.0, console, resolution)
+            source = input_pipeline.read(config.dataset, console, resolution)
+            self._check_classes(name, source.class_names)
+            pipeline = input_pipeline.load(config, 0.0, console, resolution, source=source)
         except UserError as error:
             raise UserError(
                 f'The data of this run cannot be used: {error} Where they have moved, say so: '
@@ -155,24 +157,27 @@ class Trained:
             )
         return unseen
 
+    def _check_classes(self, name: str, class_names: list[str]) -> None:
+        """Checks that a data set has the classes of the run; raises UserError naming others."""
+        if class_names == self.class_names:
+            return
+        more = [n for n in class_names if n not in self.class_names]
+        less = [n for n in self.class_names if n not in class_names]
+        differ = ' and '.join(
+            f'{word} {", ".join(names)}'
+            for word, names in (('has the new', more), ('lacks', less))
+            if names
+        )
+        raise UserError(
+            f'the classes of {name} are not those of the run: it {differ or "orders them anew"}.'
+        )
+
     def _check_unchanged(self, name: str, pipeline: Pipeline) -> None:
-        """Checks that the held-out examples have the classes and labels they had in training.
+        """Checks that the held-out examples have the labels they had in training.
 
         Raises:
           UserError: says what differs.
         """
-        if pipeline.class_names != self.class_names:
-            more = [n for n in pipeline.class_names if n not in self.class_names]
-            less = [n for n in self.class_names if n not in pipeline.class_names]
-            differ = ' and '.join(
-                f'{word} {", ".join(names)}'
-                for word, names in (('has the new', more), ('lacks', less))
-                if names
-            )
-            raise UserError(
-                f'The classes of {name} are not those of the run: it {differ or "orders them"}. '
-                'Undo that, or evaluate it as new data: --data without --split.'
-            )
         for split in SPLITS:
             before = stored(self.folder, split)
             same = np.array_equal(pipeline.hashes_of(split), before['hash'])

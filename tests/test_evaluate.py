@@ -105,10 +105,13 @@ def figures(run, batch_size):
 
 def test_the_batch_size_and_the_devices_change_nothing(run):
     seven, other = figures(run, 7), figures(run, 64)
-    evaluate(run, '--split=test', '--quiet', devices=8)
-    content = json.loads((run / 'evaluation' / 'test' / 'evaluation.json').read_text())
-    assert content['device']['count'] == 8
-    for found in (other, content['figures']):
+    code = (
+        'import json, sys, jax; sys.path.insert(0, "tests"); import test_evaluate as t; '
+        f'print(json.dumps([t.figures({str(run)!r}, 64), jax.device_count()]))'
+    )
+    eight, devices = json.loads(start(code, command='-c', devices=8).communicate()[0])
+    assert devices == 8
+    for found in (other, eight):
         assert found['examples'] == seven['examples']
         for name in ('accuracy', 'balanced_accuracy', 'macro_f1'):
             assert found[name] == pytest.approx(seven[name])
