@@ -240,4 +240,4 @@ def _default_workdir(data: str) -> pathlib.Path:
 
 
 if __name__ == '__main__':
-    command_line.run(main, _USAGE, takes_config=False)
+    command_line.run(main, _USAGE, takes='data')

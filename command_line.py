@@ -32,16 +32,17 @@ _MENDABLE = {
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoReturn:
+def run(main: Callable[..., int], usage: str, takes: str = 'config') -> NoReturn:
     """Parses the command line, runs `main` and exits with the status it returns.
 
     What the user can mend ends in one line on standard error and status 2 (a full disk: 1); an
     interruption outside training in status 130.
 
     Args:
-      main: reads `flags.FLAGS`.
+      main: reads `flags.FLAGS`; is given the run folders that are named.
       usage: what `--help` prints before the flags and fields.
-      takes_config: whether the command has the flag --config.
+      takes: what the command works on: `config` (the flag --config), `data` (other flags alone) or
+        `runs` (run folders, named before or between the flags).
     """
     name = pathlib.Path(sys.argv[0]).name
     logging.set_verbosity(logging.FATAL)  # What Orbax and TFDS log below that we say ourselves.
@@ -50,7 +51,8 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     for stream in (sys.stdout, sys.stderr):  # Names of files may be no text in any encoding.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
-    goes_on = '; the same command goes on from its checkpoint, if any' if takes_config else ''
+    trains = takes == 'config'
+    goes_on = '; the same command goes on from its checkpoint, if any' if trains else ''
 
     def interrupted() -> NoReturn:
         sys.stdout.flush()
@@ -60,10 +62,9 @@ def run(main: Callable[[], int], usage: str, takes_config: bool = True) -> NoRet
     sys.unraisablehook = partial(_unraisable, interrupted)
     try:
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
-            print(_help(usage, takes_config))
+            print(_help(usage, takes))
             sys.exit(0)
-        _parse(sys.argv, takes_config)
-        sys.exit(main())
+        sys.exit(main(*_parse(sys.argv, takes)))
     except UserError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
@@ -93,12 +94,13 @@ def _unraisable(interrupted: Callable[[], NoReturn], unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _parse(argv: list[str], takes_config: bool) -> None:
-    """Parses flags and overrides of config fields into `flags.FLAGS`.
+def _parse(argv: list[str], takes: str) -> list[str]:
+    """Parses flags and overrides of config fields into `flags.FLAGS`; returns the run folders.
 
     Raises:
       UserError: for whatever is wrong with them.
     """
+    takes_config = takes == 'config'
     fields = default.flatten(_base_config(argv)) if takes_config else {}
     for argument in argv[1:]:
         match = re.match(r'--?(?:no)?config\.([^=]*)', argument)
@@ -112,6 +114,8 @@ def _parse(argv: list[str], takes_config: bool) -> None:
         ) from error
     except (flags.Error, TypeError) as error:
         raise UserError(_wrong_type(argv, fields) or str(error)) from error
+    if takes == 'runs':
+        return rest[1:]
     if len(rest) > 1:
         hint = (
             'a field is set as --config.NAME=VALUE, the data set as --config=FILE:DATASET.'
@@ -119,6 +123,7 @@ def _parse(argv: list[str], takes_config: bool) -> None:
             else 'a flag is set as --NAME=VALUE.'
         )
         raise UserError(f'Unexpected argument {rest[1]!r}: {hint}')
+    return []
 
 
 def _base_config(argv: list[str]) -> Any:
@@ -177,14 +182,16 @@ def _wrong_type(argv: list[str], fields: Mapping[str, Any]) -> str:
     return ''
 
 
-def _help(usage: str, takes_config: bool) -> str:
+def _help(usage: str, takes: str) -> str:
     lines = [usage.strip(), '', 'Flags:']
     own = [name for name in flags.FLAGS
            if flags.FLAGS.find_module_defining_flag(name) == sys.argv[0]]  # fmt: skip
     for name in sorted(own, key=lambda name: (name != 'config', name)):
         if flags.FLAGS[name].help:
             lines.append(f'  --{name}: {flags.FLAGS[name].help}')
-    lines += _help_on_fields() if takes_config else []
+    lines += _help_on_fields() if takes == 'config' else []
+    if takes == 'runs':
+        return '\n'.join(lines)
     lines += ['', f'Augmentation: presets {", ".join(augmentation.PRESETS)}, and NAME=VALUE of:']
     for name, operation in augmentation.OPERATIONS.items():
         lines.append(f'  {name} = 0 (to {operation.most:g}): {operation.meaning}')

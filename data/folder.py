@@ -193,8 +193,26 @@ def _manifest(path: pathlib.Path) -> Listing:
     return _listing(class_names, examples, [])
 
 
+def table_columns(path: pathlib.Path) -> dict[str, dict[str, str]]:
+    """Returns the columns of a table that say more of an image than its path, label and split.
+
+    Returns:
+      From name of column to path to value, '' where a row has none.
+
+    Raises:
+      UserError: it cannot be read as a table of images.
+    """
+    rows = [row for _, row in _rows(path)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {
+        name: {row['path']: row.get(name, '') for row in rows}
+        for name in names
+        if name not in ('path', 'label', 'split')
+    }
+
+
 def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields line number and the fields path, label, group and split of each row."""
+    """Yields line number and fields of each row: path, label, group, split, and what else is."""
     try:
         if path.suffix.lower() == '.csv':
             with path.open(newline='', encoding='utf-8-sig') as file:
@@ -229,8 +247,12 @@ def _check_columns(path: pathlib.Path, names: Iterable[str]) -> None:
 
 
 def _fields(row: dict) -> dict[str, str]:
-    values = {name: row.get(name) for name in ('path', 'label', 'group', 'split')}
-    return {name: '' if value is None else str(value).strip() for name, value in values.items()}
+    values = dict.fromkeys(('path', 'label', 'group', 'split')) | row
+    return {
+        name: '' if value is None else str(value).strip()
+        for name, value in values.items()
+        if name  # Cells beyond the last column have none.
+    }
 
 
 # Both.

@@ -27,6 +27,17 @@ ALLOWED = {
     },
     'command_line': {'configs', 'data', 'errors', 'models'},
     'train': {'command_line', 'errors', 'training'},
+    'evaluation': {
+        'configs',
+        'console',
+        'data',
+        'errors',
+        'evaluation',
+        'input_pipeline',
+        'models',
+        'training',
+    },
+    'evaluate': {'command_line', 'errors', 'evaluation', 'training'},
 }
 
 

@@ -197,7 +197,7 @@ def main():
     watch = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
     del thing
     return 0
-command_line.run(main, '', takes_config=False)
+command_line.run(main, '', takes='data')
 """
     ended = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (130, '-c: Interrupted.\n')

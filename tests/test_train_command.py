@@ -89,7 +89,11 @@ def test_tensorboard_reads_scalars_hparams_images_and_text(run):
     assert scalars >= {'train/loss', 'train/accuracy', 'validation/loss', 'validation/accuracy',
                        'learning_rate', 'gradient_norm', 'images_per_second'}  # fmt: skip
     images = {tag for tag, plugin in plugins.items() if plugin == 'images'}
-    assert images == {'training_images', 'confusion_matrix/validation'}
+    assert images == {
+        'training_images', 'confusion_matrix/validation', 'mistakes/validation'
+    }  # fmt: skip
+    drawn = [event.step for event in events.Tensors('confusion_matrix/validation')]
+    assert drawn == [17, 34, 68, 135]  # After the 1st, 2nd, 4th and last evaluation.
     texts = {tag for tag, plugin in plugins.items() if plugin == 'text'}
     assert texts == {'config', 'model'}
     assert '_hparams_/session_start_info' in events.summary_metadata

@@ -7,7 +7,7 @@ know it; since JAX 0.8 it is itself a jitted shard_map. It takes one host's devi
 
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -153,3 +153,17 @@ class DataParallel:
         """Returns what `map_eval` gave as one host array with all examples on axis 0."""
         array = np.asarray(outputs)
         return array.reshape(-1, *array.shape[2:]) if self._pmap else array
+
+    def collect(
+        self,
+        batches: Iterable[tuple[dict[str, np.ndarray], int]],
+        step: Callable[[dict[str, np.ndarray]], jax.Array],
+    ) -> np.ndarray:
+        """Returns the outputs of the real examples of all batches, in order, on axis 0.
+
+        Args:
+          batches: `Pipeline.eval_batches`.
+          step: from one of these batches to its outputs, mapped by `map_eval`.
+        """
+        outputs = [(step(batch), real) for batch, real in batches]
+        return np.concatenate([self.gather(output)[:real] for output, real in outputs])

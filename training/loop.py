@@ -320,15 +320,13 @@ class _Run:
         self.doing = f'in the evaluation after step {self.step}'
         return self.prepared.logits(self.state.reported(), split)
 
-    def _evaluate(self, split: str) -> dict[str, Any]:
-        return self.recipe.task.judge(self._logits(split), self.pipeline, split)
-
     def _evaluate_and_save(self) -> None:
         task = self.recipe.task
         images = (self.step - self.settled_step) * self.config.batch_size
         images_per_second = images / self._spend('train')
         judges = [split for split in ('stopping', 'validation') if split in self.pipeline.members]
-        judged = {split: self._evaluate(split) for split in judges}
+        logits = {split: self._logits(split) for split in judges}
+        judged = {split: task.judge(logits[split], self.pipeline, split) for split in judges}
         if not all(math.isfinite(figures['loss']) for figures in judged.values()):
             self.diverged_step = self.step  # The last update broke the weights: not worth keeping.
             return
@@ -355,6 +353,8 @@ class _Run:
         if score >= self.progress.best_score:
             self.progress.best_step, self.progress.best_score = self.step, score
         self.progress.evaluated_step = self.step
+        if not self._ending() and _is_power_of_two(round(self.step / self.evaluation_steps)):
+            self._draw_predictions(logits['validation'])
         self.progress.sums, self.progress.steps = {}, 0
         self._save(score)
         self.console.evaluation(
@@ -365,6 +365,17 @@ class _Run:
             self.config.batch_size,
         )
         self._spend('evaluate')
+
+    def _draw_predictions(self, logits: np.ndarray) -> None:
+        """Shows in TensorBoard which classes of the validation split are confused."""
+        pipeline, labels = self.pipeline, self.pipeline.labels_of('validation')
+        if not pipeline.class_names:
+            return
+        draw = functools.partial(pictures.confusion_matrix, logits, labels, pipeline.class_names)
+        self._tensorboard().image(self.step, 'confusion_matrix/validation', draw)
+        if pipeline.source.holds == 'images' and (logits.argmax(-1) != labels).any():
+            draw = functools.partial(pictures.mistakes, logits, pipeline, 'validation')
+            self._tensorboard().image(self.step, 'mistakes/validation', draw)
 
     def _save(self, score: float) -> None:
         progress = dataclasses.replace(self.progress, seconds=self._all_seconds())
@@ -407,15 +418,9 @@ class _Run:
             arrays[f'{split}_hash'] = pipeline.hashes_of(split)
             arrays[f'{split}_label'] = pipeline.labels_of(split)
             arrays |= {f'{split}_{k}': v for k, v in task.predictions(logits, pipeline).items()}
+            if split == 'validation':
+                self._draw_predictions(logits)
         self.folder.write_arrays('predictions.npz', arrays)
-        if pipeline.class_names:
-            draw = functools.partial(
-                pictures.confusion_matrix,
-                arrays['validation_logits'],
-                arrays['validation_label'],
-                pipeline.class_names,
-            )
-            self._tensorboard().image(self.step, 'confusion_matrix/validation', draw)
         self._spend('evaluate')
         return self._write_result(status, judged)
 
@@ -426,6 +431,7 @@ class _Run:
         outcome = {
             'status': status,
             'class_names': self.pipeline.class_names,
+            'input_shape': self.pipeline.input_shape,
             'test': judged.get('test', self.recipe.task.without),
             'validation': judged.get('validation', self.recipe.task.without),
             'best_step': self.progress.best_step or None,
@@ -441,3 +447,8 @@ class _Run:
         }
         self.folder.write_json('result.json', outcome)
         return self.folder.read_json('result.json')
+
+
+def _is_power_of_two(number: int) -> bool:
+    # Pictures of the 1st, 2nd, 4th ... evaluation show how it goes, and cost next to nothing.
+    return number > 0 and number & (number - 1) == 0

@@ -1,15 +1,16 @@
-"""Pictures for TensorBoard: a sheet of training images and the confusion matrix."""
+"""Pictures for TensorBoard: training images, the confusion matrix, the most confident mistakes."""
 
-import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data.contact_sheet import contact_sheet
+from data.contact_sheet import captioned_sheet, contact_sheet
 from training import step
 from training.recipe import Recipe
+
+_MISTAKES = 32  # Images on their sheet.
 
 
 def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
@@ -35,25 +36,24 @@ def training_sheet(recipe: Recipe, pipeline: Any) -> np.ndarray:
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray, class_names: list[str]) -> np.ndarray:
     """Draws counts of (true, predicted) as uint8 [H, W, 3], coloured by the share of the class."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from sklearn import metrics
 
-    # Names in scripts that the font lacks are drawn as boxes.
-    warnings.filterwarnings('ignore', message='Glyph .* missing from font')
-    classes = range(len(class_names))
-    counts = metrics.confusion_matrix(labels, logits.argmax(-1), labels=classes)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(12.0, 3.0 + 0.4 * len(class_names))
-    figure = Figure(figsize=(side, side), layout='constrained')
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlabel='predicted', ylabel='true')
-    axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    if len(class_names) <= 30:
-        axes.set_xticks(classes, class_names, rotation=60, ha='right')
-        axes.set_yticks(classes, class_names)
-        for row, column in np.argwhere(counts):
-            dark = shares[row, column] > 0.5
-            axes.text(column, row, counts[row, column], ha='center', va='center',
-                      fontsize=7, color='white' if dark else 'black')  # fmt: skip
+    from training.figures import confusion_figure
+
+    counts = metrics.confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
+    canvas = FigureCanvasAgg(confusion_figure(counts, class_names))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def mistakes(logits: np.ndarray, pipeline: Any, split: str) -> np.ndarray:
+    """Draws the images of a split that are wrong by the largest margin, as uint8 [H, W, 3]."""
+    labels, guesses = pipeline.labels_of(split), logits.argmax(-1)
+    rows = np.arange(len(labels))
+    wrong = np.flatnonzero(guesses != labels)
+    by_margin = np.argsort(logits[rows, labels] - logits[rows, guesses], kind='stable')
+    shown = by_margin[np.isin(by_margin, wrong)][:_MISTAKES]
+    names = pipeline.class_names
+    captions = [(f'is {names[labels[i]]}', f'said {names[guesses[i]]}') for i in shown]
+    images = np.stack([pipeline.source.inputs[i] for i in pipeline.members[split][shown]])
+    return captioned_sheet(images, captions)

@@ -243,11 +243,12 @@ class Prepared:
 
     def logits(self, variables: dict[str, Any], split: str) -> np.ndarray:
         """Computes the logits [N, K] of every example of a split, in stored order."""
-        outputs = []
-        for plan, real in self.pipeline.eval_batches(split):
+
+        def step(plan: dict[str, np.ndarray]) -> jax.Array:
             program, arguments = self.eval_program(variables, plan)
-            outputs.append((program(*arguments), real))
-        return np.concatenate([self.devices.gather(logits)[:real] for logits, real in outputs])
+            return program(*arguments)
+
+        return self.devices.collect(self.pipeline.eval_batches(split), step)
 
     def eval_program(
         self, variables: dict[str, Any], plan: dict[str, np.ndarray]

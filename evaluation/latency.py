@@ -1,0 +1,84 @@
+"""What a prediction costs on this device: latency, throughput, memory, size."""
+
+import functools
+import resource
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from evaluation.trained import Trained
+from training import memory, step
+from training.data_parallel import DataParallel
+
+BATCHES = (1, 8, 64)
+_SECONDS = 1.5  # Of calls at each batch size.
+_MOST_CALLS = 1000
+_FOR_P99 = 100  # Calls below which the hundredth slowest is nobody.
+_WARM_UP = 5
+
+
+def measure(trained: Trained) -> dict[str, Any]:
+    """Times predictions of one device: from pixels on the host to outputs on the host.
+
+    Decoding is not in it, nor compiling, which is timed apart. Inputs are random, for nothing in a
+    net's arithmetic depends on their values.
+
+    Returns:
+      `parameters`; `weight_bytes`; `flops_per_example`; `device`; `peak_process_bytes`, of this
+      process so far; and `batches`, each with `batch`, `calls`, `p50_seconds`, `p99_seconds` (None
+      of fewer than 100 calls), `examples_per_second` (at the median), `compile_seconds` and
+      `program_bytes`, the memory that XLA plans for weights, inputs and all between.
+    """
+    weights = {k: v for k, v in trained.variables.items() if k != 'normalization'}
+    devices = DataParallel('shard_map', 1, trained.devices.devices[:1])
+    variables = devices.replicate(jax.tree.map(np.asarray, trained.variables))
+    return {
+        'parameters': trained.result['parameters'],
+        'weight_bytes': memory.nbytes(weights),
+        'flops_per_example': trained.result['flops_per_example'],
+        'device': devices.describe(),
+        'batches': [_time(trained, devices, variables, batch) for batch in BATCHES],
+        'peak_process_bytes': _peak(),
+    }
+
+
+def _time(trained: Trained, devices: DataParallel, variables: Any, batch: int) -> dict[str, Any]:
+    shape = (batch, *trained.input_shape)
+    generator = np.random.default_rng(0)
+    values = generator.integers(0, 256, shape, np.uint8)
+    given = {'input': values if len(shape) == 4 else values.astype(np.float32) / 256}
+    mapped = devices.map_eval(functools.partial(step.eval_step, trained.recipe))
+    begun = time.perf_counter()
+    program = mapped.lower(variables, {}, devices.split(given, axis=0)).compile()
+    compiled = time.perf_counter() - begun
+
+    def call() -> float:
+        begun = time.perf_counter()
+        devices.gather(program(variables, {}, devices.split(given, axis=0)))
+        return time.perf_counter() - begun
+
+    for _ in range(_WARM_UP):
+        call()
+    seconds: list[float] = []
+    while len(seconds) < _MOST_CALLS and (len(seconds) < 3 or sum(seconds) < _SECONDS):
+        seconds.append(call())
+    median = float(np.median(seconds))
+    enough = len(seconds) >= _FOR_P99
+    return {
+        'batch': batch,
+        'calls': len(seconds),
+        'p50_seconds': median,
+        'p99_seconds': float(np.quantile(seconds, 0.99)) if enough else None,
+        'examples_per_second': batch / median,
+        'compile_seconds': compiled,
+        'program_bytes': memory.planned(program).get('total'),
+    }
+
+
+def _peak() -> int:
+    """Returns the most memory that this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else 1024 * peak
