@@ -33,7 +33,7 @@ def measure(trained: Trained) -> dict[str, Any]:
       `program_bytes`, the memory that XLA plans for weights, inputs and all between.
     """
     weights = {k: v for k, v in trained.variables.items() if k != 'normalization'}
-    devices = DataParallel('shard_map', 1, trained.devices.devices[:1])
+    devices = DataParallel('shard_map', trained.devices.devices[:1])
     variables = devices.replicate(jax.tree.map(np.asarray, trained.variables))
     return {
         'parameters': trained.result['parameters'],
