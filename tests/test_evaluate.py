@@ -126,7 +126,7 @@ def test_new_photos_costs_and_mirror_images(run, tmp_path):
     content = evaluate_run(
         run, data=f'folder:{new}', costs_file=str(matrix), mirrored=True, quiet=True
     )
-    (folder,) = (run / 'evaluation').glob('folder_*new-mirrored')
+    (folder,) = (run / 'evaluation').glob('*new-mirrored')
     assert content['figures']['examples'] == 100
     assert [row['examples'] for row in content['per_class']] == [50, 0, 50]
     assert content['per_class'][1]['recall']['value'] is None
