@@ -89,8 +89,9 @@ class Trained:
           UserError: it is not there any more, or has changed.
         """
         name = moved_to or self.config.dataset.name
-        changes = {'dataset.name': name,
-                   'dataset.splits_file': os.fspath(self.folder.path / 'splits.json')}  # fmt: skip
+        changes = {'dataset.name': name}
+        if not name.startswith('series:'):  # Whose splits follow time.
+            changes['dataset.splits_file'] = os.fspath(self.folder.path / 'splits.json')
         config = _changed(self.config, changes)
         resolution = scaling.multipliers(config.scale).resolution
         try:

@@ -18,6 +18,7 @@ from evaluation.evaluate import evaluate_run
 from evaluation.trained import open_run
 from training.loop import train_and_evaluate
 
+pytestmark = pytest.mark.usefixtures('short_latency')
 NAMES = ['eight', 'one', 'zero']
 QUIET = Console(quiet=True)
 
@@ -242,6 +243,28 @@ def test_an_empty_split_is_named(run):
     pipeline.members['test'] = np.array([], int)
     with pytest.raises(UserError, match=r'The test split of .* is empty'):
         outputs.compute(net, pipeline, 'test')
+
+
+def test_two_classes_with_names_that_look_like_formulas(tmp_path):
+    generator = np.random.default_rng(0)
+    names = np.asarray([r'$\no$', 'yes_$5$'])
+    values = generator.normal(size=(200, 2)).round(4)
+    labels = names[(values[:, 0] + generator.normal(size=200) > 0).astype(int)]
+    lines = ['a,b,label', *(f'{a},{b},{n}' for (a, b), n in zip(values, labels, strict=True))]
+    (tmp_path / 'table.csv').write_text('\n'.join(lines))
+    config = default.get_config(f'table:{tmp_path / "table.csv"}', 'dense')
+    config.update_from_flattened_dict({'epochs': 3.0, 'batch_size': 32})
+    result = train_and_evaluate(config, tmp_path / 'run', quiet=True)
+    content = evaluate_run(tmp_path / 'run', split='test', quiet=True)
+    two = content['two_classes']
+    assert two['roc_auc']['value'] == pytest.approx(result['test']['roc_auc'])
+    assert two['roc_auc']['low'] < two['roc_auc']['value'] < two['roc_auc']['high']
+    assert 0 < two['threshold']['probability'] < 1 and not two['threshold']['cross_fitted']
+    folder = tmp_path / 'run' / 'evaluation' / 'test'
+    for name in ('confusion', 'recall', 'roc_pr'):
+        assert Image.open(folder / f'{name}.png').size[0] > 100
+    predictions = rows(folder / 'predictions.csv')
+    assert {row['label'] for row in predictions} == set(names)
 
 
 def test_numbers_have_figures_of_their_own(tmp_path):
