@@ -344,7 +344,6 @@ def _from_file(source: Source, path: str) -> dict[str, np.ndarray]:
     return {name: np.asarray(indices, np.int64) for name, indices in parts.items()}
 
 
-
 def _copies(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """Returns where equal examples lie that are not all in one split.
 

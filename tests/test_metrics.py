@@ -290,6 +290,7 @@ def test_wrong_labels_are_first_among_the_suspects():
     given = labels.copy()
     given[planted] = (labels[planted] + generator.integers(1, 4, 20)) % 4
     found = suspects.find(softmax(logits, axis=1), given)
+    assert (found.suggestion_N != given)[found.flagged_N].all()
     assert np.isin(planted, found.order_N[:50]).mean() >= 0.9
     assert found.flagged_N[planted].mean() >= 0.7
     assert found.flagged_N.mean() < 0.08
