@@ -1,5 +1,6 @@
 """One evaluation from run folder to files: `evaluate_run`."""
 
+import hashlib
 import os
 import pathlib
 import re
@@ -84,6 +85,7 @@ def evaluate_run(
         'data': pipeline.name,
         'mirrored': mirrored or net.recipe.evaluate_mirrored,
         'class_names': classes,
+        'unreadable': [{'name': n, 'reason': why} for n, _, why in pipeline.source.skipped],
     }
     console.line(f'Outputs   {len(found.labels_N):,} {pipeline.source.holds} after '
                  f'{time.perf_counter() - begun:.1f} s')  # fmt: skip
@@ -112,7 +114,10 @@ def _check(split: str, data: str, others: Sequence[str]) -> None:
 
 
 def _folder(net: Trained, split: str, data: str, mirrored: bool) -> pathlib.Path:
-    name = re.sub(r'[^A-Za-z0-9._=-]+', '_', data).strip('_')[-80:] if split == NEW else split
+    name = split
+    if split == NEW:  # The end of a path says most, and the hash tells apart what looks the same.
+        readable = re.sub(r'[^A-Za-z0-9._=-]+', '_', data).strip('_')[-80:]
+        name = f'{readable}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:8]}'
     return net.folder.path / 'evaluation' / f'{name}{"-mirrored" if mirrored else ""}'
 
 
@@ -237,7 +242,7 @@ def _slices(found: Outputs) -> dict[str, Any]:
     source, members = found.source, found.members
     classes = found.pipeline.class_names
     ways = slices.candidates(
-        images=source.inputs[members] if source.holds == 'images' else None,
+        images=(source.inputs[i] for i in members) if source.holds == 'images' else None,
         names=found.names,
         labels=[classes[label] for label in found.labels_N],
         files={name: values[members] for name, values in source.files.items()},
@@ -260,7 +265,7 @@ def _columns(found: Outputs) -> dict[str, np.ndarray]:
 
 def _mirrored_gain(net: Trained, found: Outputs) -> metrics.Figure:
     """Returns by how much the accuracy is higher than without mirror images, paired."""
-    plain_NK = net.logits(found.pipeline, found.split)
+    plain_NK = net.mirrored(False).logits(found.pipeline, found.split)
     right_NV = np.stack(
         [v.argmax(axis=1) == found.labels_N for v in (found.values_NK, plain_NK)], axis=1
     ).astype(float)

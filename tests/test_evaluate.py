@@ -120,38 +120,62 @@ def test_the_batch_size_and_the_devices_change_nothing(run):
         assert found['log_loss']['value'] == pytest.approx(seven['log_loss']['value'], rel=1e-6)
 
 
-def test_new_photos_costs_and_mirror_images(run, tmp_path):
+def test_new_photos_costs_and_mirror_images(run, tmp_path, capsys):
     new = digits(tmp_path / 'new', 120, 170, brighter=20)
     shutil.rmtree(new / 'one')
     odd = next((new / 'zero').rglob('*.png'))
     odd.rename(odd.with_name(os.fsdecode(b'caf\xe9.png')))
+    (new / 'zero' / 'broken.png').write_bytes(b'no image')
     matrix = tmp_path / 'costs.csv'
     matrix.write_text(',zero,one,eight\nzero,0,1,1\none,1,0,1\neight,50,1,0\n')
-    content = evaluate_run(
-        run, data=f'folder:{new}', costs_file=str(matrix), mirrored=True, quiet=True
-    )
-    (folder,) = (run / 'evaluation').glob('*new-mirrored')
+    content = evaluate_run(run, data=f'folder:{new}', costs_file=str(matrix), mirrored=True)
+    assert '1 images cannot be read and are left out: zero/broken.png' in capsys.readouterr().out
+    assert [entry['name'] for entry in content['unreadable']] == ['zero/broken.png']
+    (folder,) = (run / 'evaluation').glob('*new-????????-mirrored')
     assert content['figures']['examples'] == 100
     assert [row['examples'] for row in content['per_class']] == [50, 0, 50]
     assert content['per_class'][1]['recall']['value'] is None
-    assert content['mirrored_gain']['low'] <= content['mirrored_gain']['value']
     assert content['costs']['decisions'] == NAMES
     taken = [row['decision'] for row in rows(folder / 'predictions.csv')]
     assert {name: taken.count(name) for name in NAMES} == content['costs']['taken']
     assert not content['calibration']['cross_fitted']
+    result = json.loads((run / 'result.json').read_text())
+    assert content['cost']['flops_per_example'] == 2 * result['flops_per_example']
+    plain = evaluate_run(run, data=f'folder:{new}', quiet=True)
+    gain = content['figures']['accuracy']['value'] - plain['figures']['accuracy']['value']
+    assert gain
+    assert content['mirrored_gain']['value'] == pytest.approx(gain)
+    # A run that was trained to average them gains as much over the net without.
+    trained_so = shutil.copytree(run, tmp_path / 'run')
+    config = json.loads((run / 'config.json').read_text()) | {'evaluate_mirrored': True}
+    (trained_so / 'config.json').write_text(json.dumps(config))
+    again = evaluate_run(trained_so, data=f'folder:{new}', mirrored=True, quiet=True)
+    assert again['mirrored_gain'] == content['mirrored_gain']
 
 
-def test_what_the_net_was_trained_on_does_not_judge_it(run, photos, tmp_path, capsys):
-    content = evaluate_run(run, data=f'folder:{photos}')
-    splits = json.loads((run / 'splits.json').read_text())
-    assert content['figures']['examples'] == 360 - len(splits['train'])
-    assert f'{len(splits["train"])} images of' in capsys.readouterr().out
-    known = tmp_path / 'known'
-    for digest in splits['train']:
-        (known / splits['names'][digest]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(photos / splits['names'][digest], known / splits['names'][digest])
-    with pytest.raises(UserError, match='was trained on all'):
-        evaluate_run(run, data=f'folder:{known}', quiet=True)
+def test_new_photos_of_one_class_in_a_folder_of_any_name(run, tmp_path):
+    new = digits(tmp_path / 'new' / 'test', 120, 130).parent
+    shutil.rmtree(new / 'test' / 'one')
+    shutil.rmtree(new / 'test' / 'zero')
+    more = digits(tmp_path / 'new_test', 130, 150)
+    shutil.rmtree(more / 'zero')
+    table = tmp_path / 'table.csv'
+    lines = [f'{path},one' for path in sorted(more.glob('one/*/*.png'))]
+    table.write_text('\n'.join(['path,label', *lines]))
+    for data, examples in ((new, [10, 0, 0]), (new / 'test', [10, 0, 0]), (more, [20, 20, 0]),
+                           (table, [0, 20, 0])):  # fmt: skip
+        content = evaluate_run(run, data=f'folder:{data}', quiet=True)
+        assert [row['examples'] for row in content['per_class']] == examples
+    assert len([*(run / 'evaluation').glob('*new_test-????????')]) == 2
+
+
+def test_what_the_run_knows_does_not_judge_it(run, photos, tmp_path, capsys):
+    with pytest.raises(UserError, match='knows all 360 images'):
+        evaluate_run(run, data=f'folder:{photos}', quiet=True)
+    more = digits(shutil.copytree(photos, tmp_path / 'more'), 120, 125)
+    content = evaluate_run(run, data=f'folder:{more}')
+    assert content['figures']['examples'] == 15
+    assert '360 images of' in capsys.readouterr().out
 
 
 def test_other_runs_speak_of_the_images_they_held_out(run, tmp_path):
@@ -338,6 +362,12 @@ def test_numbers_have_figures_of_their_own(tmp_path):
     for name in ('rmse', 'mae', 'r2'):
         assert content['figures'][name]['value'] == pytest.approx(result['test'][name], rel=1e-5)
     assert len(rows(tmp_path / 'run' / 'evaluation' / 'test' / 'predictions.csv')) == 40
+    net = open_run(tmp_path / 'run')
+    changed = 1 + net.own_data(QUIET).members['train'][0]
+    lines[changed] = ','.join([*lines[changed].split(',')[:3], '9.0'])
+    (tmp_path / 'table.csv').write_text('\n'.join(lines))
+    with pytest.raises(UserError, match='the targets of its training split'):
+        net.own_data(QUIET)
     with pytest.raises(UserError, match='--costs and --others are for classes'):
         evaluate_run(tmp_path / 'run', costs_file='costs.csv', quiet=True)
     with pytest.raises(UserError, match='--mirrored is for images'):
