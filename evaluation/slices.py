@@ -1,6 +1,7 @@
 """Parts of a split that may be harder than the rest, and the worst of them, with due doubt."""
 
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _SIZES = ('the smallest third', 'the middle third', 'the largest third')
 
 
 def candidates(
-    images: np.ndarray | None,
+    images: Iterable[np.ndarray] | None,
     names: list[str],
     labels: list[str],
     files: dict[str, np.ndarray],
@@ -24,20 +25,20 @@ def candidates(
     """Returns what to slice by: for each way the name of each image's slice, [N] strings.
 
     Args:
-      images: uint8 [N, H, W, C], or None of what is no image.
+      images: uint8 [H, W, C] each, or None of what is no image; they are read one by one.
       names: of the images, which of folders are paths.
       labels: name of the class of each.
       files: width, height and mode of each file, as in `data.listing.Source`; or {}.
       columns: further columns of a table, [N] strings each.
     """
-    ways = dict(columns)
-    ways['folder'] = np.asarray([_folder(n, c) for n, c in zip(names, labels, strict=True)])
+    ways = {'folder': np.asarray([_folder(n, c) for n, c in zip(names, labels, strict=True)])}
     if files:
         ways['colour mode'] = files['mode']
         ways['image size'] = _thirds(files['width'] * files['height'], _SIZES)
     if images is not None:
         brightness = np.asarray([image.mean() for image in images])
         ways['brightness'] = _thirds(brightness, _BRIGHTNESS)
+    ways |= {f'column {n}' if n in ways else n: values for n, values in columns.items()}
     return {way: values for way, values in ways.items() if 1 < len(set(values)) <= _MOST_VALUES}
 
 

@@ -281,6 +281,10 @@ def test_slices_follow_folders_sizes_and_brightness():
     assert found['image size'].tolist()[::5] == ['the smallest third', 'the largest third']
     assert found['brightness'].tolist()[::5] == ['the darkest third', 'the brightest third']
     assert set(found) == {'camera', 'folder', 'image size', 'brightness'}
+    columns = {'brightness': np.asarray(['low', 'high'] * 3)}
+    found = slices.candidates(images, names, ['oak'] * 6, files, columns)
+    assert found['column brightness'].tolist() == ['low', 'high'] * 3
+    assert found['brightness'].tolist()[0] == 'the darkest third'
 
 
 def test_wrong_labels_are_first_among_the_suspects():
@@ -290,6 +294,7 @@ def test_wrong_labels_are_first_among_the_suspects():
     given = labels.copy()
     given[planted] = (labels[planted] + generator.integers(1, 4, 20)) % 4
     found = suspects.find(softmax(logits, axis=1), given)
+    assert (found.suggestion_N != given)[found.flagged_N].all()
     assert np.isin(planted, found.order_N[:50]).mean() >= 0.9
     assert found.flagged_N[planted].mean() >= 0.7
     assert found.flagged_N.mean() < 0.08
