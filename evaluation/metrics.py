@@ -176,6 +176,8 @@ def roc_auc(scores_N: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) ->
     area = float(parts[positive].mean())
     weights = np.where(positive, 1 / m, 1 / n)
     number, group_N = np.unique(groups_N, return_inverse=True)
+    if len(number) < 2:
+        return figure(area, np.nan, np.nan)
     summed = intervals.group_sums(((parts - area) * weights)[:, None], group_N)
     error = np.sqrt((summed**2).sum() * len(number) / (len(number) - 1))
     inside = np.clip(area, 0.5 / (m * n), 1 - 0.5 / (m * n))
@@ -190,8 +192,11 @@ def roc_auc(scores_N: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) ->
 def best_threshold(margins_N: np.ndarray, labels_N: np.ndarray) -> float:
     """Returns the log odds above which to say the second class, for the highest balanced accuracy.
 
-    Youden 1950, "Index for rating diagnostic tests"; halfway to the next lower score.
+    Youden 1950, "Index for rating diagnostic tests"; halfway to the next lower score. 0, which is
+    the most probable class, where one of the classes is absent.
     """
+    if len(np.unique(labels_N)) < 2:
+        return 0.0
     false, true, thresholds = metrics.roc_curve(labels_N, margins_N, drop_intermediate=False)
     best = int(np.argmax(true - false))
     threshold = float(min(thresholds[best], margins_N.max() + 1))

@@ -129,6 +129,26 @@ def test_groups_are_what_is_counted():
     assert share['images'] < 0.7
 
 
+def test_one_group_alone_is_one_witness():
+    generator = np.random.default_rng(10)
+    logits, labels = draw(generator, 40, shares=np.array([0.5, 0.5]))
+    one = np.zeros(40, int)
+    right = metrics.proportion(np.arange(40) < 30, one)
+    assert right['high'] - right['low'] > 0.8
+    figures = metrics.classification(logits, labels, one)
+    for name in ('balanced_accuracy', 'macro_f1', 'log_loss'):
+        assert figures[name]['value'] > 0
+        assert figures[name]['low'] is figures[name]['high'] is None
+    assert metrics.roc_auc(metrics.margins(logits), labels, one)['low'] is None
+    numbers = metrics.regression(labels + 0.1, labels, one, None)
+    assert numbers['rmse']['value'] == pytest.approx(0.1)
+    assert numbers['rmse']['low'] is None
+
+
+def test_a_class_that_is_absent_leaves_the_threshold_at_even_odds():
+    assert metrics.best_threshold(np.array([1.0, 2, 3]), np.ones(3, int)) == 0
+
+
 def test_two_classes_have_curves_and_a_threshold():
     generator = np.random.default_rng(3)
     labels = (generator.random(500) < 0.1).astype(int)
