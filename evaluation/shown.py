@@ -116,7 +116,9 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
 
 def _calibration(calibration: dict[str, Any]) -> str:
     plain, scaled = calibration['plain'], calibration['scaled']
-    doubt = ' (too few errors to tell)' if calibration['temperature_undetermined'] else ''
+    doubt = (
+        ' (a guess: these examples tell none)' if calibration['temperature_undetermined'] else ''
+    )
     usual = plain['if_calibrated']
     return (
         f'Calibration error: {percent(plain["expected_calibration_error"])} (exact probabilities '

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from errors import UserError
-from evaluation import calibration, costs, intervals, metrics, slices, suspects
+from evaluation import calibration, costs, intervals, metrics, shown, slices, suspects
 
 SHARES = np.array([0.5, 0.2, 0.2, 0.1])
 
@@ -143,6 +143,7 @@ def test_one_group_alone_is_one_witness():
     numbers = metrics.regression(labels + 0.1, labels, one, None)
     assert numbers['rmse']['value'] == pytest.approx(0.1)
     assert numbers['rmse']['low'] is None
+    assert shown.interval({'value': 0.9, 'low': None, 'high': None}) == '90.00 % (unknown)'
 
 
 def test_a_class_that_is_absent_leaves_the_threshold_at_even_odds():
@@ -197,8 +198,9 @@ def test_the_temperature_of_a_miscalibrated_net_is_found(temperature):
     found = calibration.fit_temperature(logits, labels)
     assert found.value == pytest.approx(temperature, rel=0.06)
     assert not found.undetermined
-    before = calibration.reliability(logits, labels)
-    after = calibration.reliability(calibration.cross_fitted(logits, labels, alone(labels)), labels)
+    before = calibration.reliability(logits, labels, alone(labels))
+    scaled = calibration.cross_fitted(logits, labels, alone(labels))
+    after = calibration.reliability(scaled, labels, alone(labels))
     assert before['expected_calibration_error'] > before['if_calibrated']['high']
     assert after['expected_calibration_error'] < after['if_calibrated']['high']
 
@@ -207,14 +209,46 @@ def test_calibration_error_of_a_hand_made_case():
     # Four of probability 0.8 (three right), four of 0.6 (all right): (4 * 0.05 + 4 * 0.4) / 8.
     chances = np.repeat([[0.8, 0.2], [0.6, 0.4]], 4, axis=0)
     labels = np.array([0, 0, 0, 1, 0, 0, 0, 0])
-    found = calibration.reliability(np.log(chances), labels)
+    found = calibration.reliability(np.log(chances), labels, alone(labels))
     assert found['expected_calibration_error'] == pytest.approx(0.225)
     assert [b['examples'] for b in found['bins'] if b['examples']] == [4, 4]
 
 
-def test_a_net_without_errors_tells_no_temperature():
-    logits = 5 * np.eye(3)[np.arange(30) % 3]
-    assert calibration.fit_temperature(logits, np.arange(30) % 3).undetermined
+def test_few_errors_tell_little_of_the_temperature():
+    labels = np.arange(60) % 3
+    logits = 5 * np.eye(3)[labels]
+    found = calibration.fit_temperature(logits, labels)
+    assert found.undetermined
+    assert 0.5 < found.value < 1
+    # One error in one fold: the other folds fit a temperature for it without any.
+    labels[7] = 2
+    assert not calibration.fit_temperature(logits, labels).undetermined
+    scaled = calibration.cross_fitted(logits, labels, alone(labels))
+    assert np.abs(scaled / np.maximum(logits, 1e-9)).max() < 2
+    # No better than chance, and sure of it.
+    half = calibration.fit_temperature(20 * np.eye(2)[np.arange(16) % 2], np.arange(16) // 8)
+    assert half.undetermined
+    assert 2 < half.value < 10
+
+
+def test_calibration_counts_groups():
+    """Exact probabilities, but eight photos of one plant are right or wrong together."""
+    generator = np.random.default_rng(11)
+    beyond, of_images, held, groups = [], [], [], np.repeat(np.arange(40), 8)
+    for _ in range(40):
+        chances = np.repeat(generator.uniform(0.55, 0.98, 40), 8)
+        labels = np.repeat(generator.random(40), 8) > chances
+        logits = np.log(np.stack([chances, 1 - chances], axis=1))
+        labels = labels.astype(int)
+        found = calibration.reliability(logits, labels, groups)
+        beyond.append(found['expected_calibration_error'] > found['if_calibrated']['high'])
+        images = calibration.reliability(logits, labels, alone(labels))
+        of_images.append(found['expected_calibration_error'] > images['if_calibrated']['high'])
+        held += [b['accuracy']['low'] <= b['confidence'] <= b['accuracy']['high']
+                 for b in found['bins'] if b['examples']]  # fmt: skip
+    assert np.mean(beyond) < 0.13
+    assert np.mean(of_images) > 0.5
+    assert np.mean(held) > 0.9
 
 
 # Costs.
