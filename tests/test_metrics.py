@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn import metrics as reference
 
 from errors import UserError
@@ -109,6 +109,46 @@ def test_intervals_cover_what_they_say():
     # The standard error of 500 trials is one point.
     for name, share in coverage(500, one).items():
         assert 0.93 <= share <= 0.975, (name, share)
+
+
+@pytest.mark.parametrize('margin', [1.0, 4.0])
+def test_intervals_cover_at_other_accuracies(margin):
+    """Accuracies of 0.57 and 0.98, in groups of two that have their noise in common."""
+
+    def grouped(generator, count):
+        labels = generator.choice(4, count // 2, p=SHARES)
+        logits = generator.normal(size=(count // 2, 4))
+        logits[np.arange(count // 2), labels] += margin
+        return (2 * logits).repeat(2, axis=0), labels.repeat(2)
+
+    logits, labels = grouped(np.random.default_rng(13), 400_000)
+    accuracy = (logits.argmax(1) == labels).mean()
+    recall = reference.balanced_accuracy_score(labels, logits.argmax(1))
+
+    def one(generator):
+        logits, labels = grouped(generator, 400)
+        figures = metrics.classification(logits, labels, np.arange(400) // 2)
+        return {
+            'accuracy': (figures['accuracy'], accuracy),
+            'balanced_accuracy': (figures['balanced_accuracy'], recall),
+        }
+
+    for name, share in coverage(300, one).items():
+        assert 0.915 <= share <= 0.985, (name, share)
+
+
+@pytest.mark.parametrize('pairs', [1, 2])
+def test_few_positives_leave_the_area_uncertain(pairs):
+    """Eight positives among 300, alone or each of them twice."""
+    positive = np.arange(300) < 8
+    groups = np.repeat(np.arange(300), pairs)
+
+    def one(generator):
+        scores = generator.normal(size=300) + 1.0 * positive
+        scores, labels = scores.repeat(pairs), positive.astype(int).repeat(pairs)
+        return {'area': (metrics.roc_auc(scores, labels, groups), norm.cdf(1 / np.sqrt(2)))}
+
+    assert 0.93 <= coverage(600, one)['area'] <= 0.975
 
 
 def test_groups_are_what_is_counted():
