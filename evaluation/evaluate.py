@@ -199,8 +199,8 @@ def _calibrate(
         'fitted_on': 'validation',
         'cross_fitted': tuning is None,
         'bin_count': calibration.BINS,
-        'plain': calibration.reliability(logits_NK, labels_N),
-        'scaled': calibration.reliability(scaled_NK, labels_N),
+        'plain': calibration.reliability(logits_NK, labels_N, found.groups_N),
+        'scaled': calibration.reliability(scaled_NK, labels_N, found.groups_N),
         'scaled_log_loss': float(metrics.losses(scaled_NK, labels_N).mean()),
     }
     return content, scaled_NK

@@ -1,6 +1,7 @@
 """What an evaluation prints: a short table, the sentences behind it, where to look next."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from console import Console, percent, size
@@ -36,8 +37,7 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
         if figures.get(name):
             written = percent if name in _SHARES else _number
             f = figures[name]
-            bounds = f'{written(f["low"])} to {written(f["high"])}'
-            rows.append([heading, written(f['value']), bounds])
+            rows.append([heading, written(f['value']), _bounds(f, written)])
     title = f'{content["split"]}, {figures["examples"]:,} {holds}'
     console.table([title, 'value', '95 % interval'], rows)
     for line in _remarks(content, holds) if content['class_names'] else []:
@@ -54,10 +54,20 @@ def _number(value: float | None) -> str:
     return '-' if value is None else f'{value:.4g}'
 
 
-def interval(figure: dict[str, Any]) -> str:
-    """Returns a share with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
-    low = percent(figure['low']).removesuffix(' %')
-    return f'{percent(figure["value"])} ({low} to {percent(figure["high"])})'
+def _points(share: float | None) -> str:
+    return '-' if share is None else f'{100 * share:+.2f}'
+
+
+def _bounds(figure: dict[str, Any], written: Callable[[float | None], str]) -> str:
+    """Returns the interval, such as '86.18 to 99.52 %'; one group alone leaves it unknown."""
+    if figure['low'] is None or figure['high'] is None:
+        return 'unknown'
+    return f'{written(figure["low"]).removesuffix(" %")} to {written(figure["high"])}'
+
+
+def interval(figure: dict[str, Any], written: Callable[[float | None], str] = percent) -> str:
+    """Returns a figure with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
+    return f'{written(figure["value"])} ({_bounds(figure, written)})'
 
 
 def _remarks(content: dict[str, Any], holds: str) -> list[str]:
@@ -75,22 +85,21 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
     if two := content['two_classes']:
         threshold = two['threshold']
         lines.append(
-            f'ROC AUC {two["roc_auc"]["value"]:.4f} ({two["roc_auc"]["low"]:.4f} to '
-            f'{two["roc_auc"]["high"]:.4f}); the best threshold, {threshold["probability"]:.3f} '
+            f'ROC AUC {interval(two["roc_auc"], _number)}; the best threshold, '
+            f'{threshold["probability"]:.3f} '
             f'(chosen on validation{", cross-fitted" if threshold["cross_fitted"] else ""}), has a '
             f'balanced accuracy of {interval(threshold["balanced_accuracy"])}'
         )
     if costs := content['costs']:
-        difference = costs['difference']
         lines.append(
-            f'Expected cost: {costs["argmax"]["value"]:.4g} by the most probable class, '
-            f'{costs["cost_optimal"]["value"]:.4g} by the rule of least cost; difference '
-            f'{difference["value"]:.4g} ({difference["low"]:.4g} to {difference["high"]:.4g})'
+            f'Expected cost: {_number(costs["argmax"]["value"])} by the most probable class, '
+            f'{_number(costs["cost_optimal"]["value"])} by the rule of least cost; difference '
+            f'{interval(costs["difference"], _number)}'
         )
     if gain := content.get('mirrored_gain'):
+        points = _points(gain['value'])
         lines.append(
-            f'Mirror images change the accuracy by {100 * gain["value"]:+.2f} points '
-            f'({100 * gain["low"]:+.2f} to {100 * gain["high"]:+.2f})'
+            f'Mirror images change the accuracy by {points} points ({_bounds(gain, _points)})'
         )
     if worst := content['slices']['worst']:
         lines.append(
@@ -107,7 +116,9 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
 
 def _calibration(calibration: dict[str, Any]) -> str:
     plain, scaled = calibration['plain'], calibration['scaled']
-    doubt = ' (too few errors to tell)' if calibration['temperature_undetermined'] else ''
+    doubt = (
+        ' (a guess: these examples tell none)' if calibration['temperature_undetermined'] else ''
+    )
     usual = plain['if_calibrated']
     return (
         f'Calibration error: {percent(plain["expected_calibration_error"])} (exact probabilities '
