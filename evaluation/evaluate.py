@@ -19,6 +19,8 @@ from evaluation import (
     calibration,
     costs,
     latency,
+    layers,
+    maps,
     metrics,
     mistakes,
     outputs,
@@ -41,6 +43,7 @@ def evaluate_run(
     mirrored: bool = False,
     others: Sequence[str] = (),
     batch_size: int = 0,
+    with_layers: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Judges a trained net and writes everything about it into a folder of its run folder.
@@ -53,6 +56,7 @@ def evaluate_run(
       mirrored: average the logits of each image and its mirror image.
       others: run folders on the same data that speak of likely label errors too.
       batch_size: examples at once; as in training where 0.
+      with_layers: ask of every block of the net whether it is needed.
       quiet: print the headline and the table alone.
 
     Returns:
@@ -69,6 +73,8 @@ def evaluate_run(
     if not classes and (costs_file or others):
         raise UserError('--costs and --others are for classes, and this run predicts numbers.')
     split = split or (NEW if data else 'validation')
+    if with_layers:
+        layers.check(net, split)
     folder = _folder(net, split, data, mirrored)
     console = Console(quiet)
     what = f'{split} split of {net.config.dataset.name}' if split != NEW else f'new data {data}'
@@ -97,7 +103,10 @@ def evaluate_run(
         content |= _classes(view, found, prices, others, folder)
     else:
         content |= _numbers(net, found, folder)
+    content['maps'] = maps.write(net, found, folder)
     content['cost'] = latency.measure(view)
+    if with_layers:
+        content['layers'] = layers.judge(view, found, folder, console)
     content['seconds'] = time.perf_counter() - begun
     content |= results.environment(net.devices.facts())
     RunFolder(folder).write_json('evaluation.json', content)
