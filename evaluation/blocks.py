@@ -24,7 +24,7 @@ class Block(NamedTuple):
 
     Attributes:
       name: path in the parameters, such as `stem`, `stage1/conv1` or `stage2/block1`.
-      norm: path of the norm that goes with it, of a single convolution; '' where there is none.
+      norm: path of the norm that goes with it, of a single convolution; None where there is none.
       way: what is left where it is removed: `identity`, its input, which has the shape of its
         output; `skip path`, a projection beside it; `resized`, its input, subsampled and with
         zeros as further channels (He et al. 2016, "Deep Residual Learning", section 3.3, option A)
@@ -36,7 +36,7 @@ class Block(NamedTuple):
     """
 
     name: str
-    norm: str
+    norm: str | None
     way: str
     output_shape: tuple[int, ...]
     parameters: int
@@ -75,7 +75,7 @@ def find(model: nn.Module, input_shape: tuple[int, ...]) -> list[Block]:
         norm = _norm_of(name)
         blocks.append(Block(
             name=name,
-            norm=norm if norm in calls else '',
+            norm=norm if norm in calls else None,
             way='identity' if call.input_shape == call.output_shape
             else 'skip path' if call.skips else 'resized',
             output_shape=call.output_shape,

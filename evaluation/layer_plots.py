@@ -45,6 +45,8 @@ def _draw_losses(axes: Any, rows: list[dict[str, Any]], delta: float) -> None:
         axes.scatter([], [], color=colour, label=f'removed, retrained: {verdict}')
     axes.set_yticks(places, [f'{row["name"]} ({row["way"]})' for row in rows])
     axes.invert_yaxis()
+    # What is left out without retraining costs tens of points, what matters is about one.
+    axes.set_xscale('symlog', linthresh=200 * delta)
     axes.set(xlabel='points of accuracy lost without the block', title='Is it needed?')
     axes.legend(fontsize='x-small')
 

@@ -1,30 +1,24 @@
 """Do these layers help? Every block removed, re-initialised, looked into, and judged."""
 
 import csv
-import functools
 import pathlib
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from scipy.stats import binomtest
 
 from console import Console, percent
 from errors import UserError
 from evaluation import blocks as net_blocks
-from evaluation import intervals, layer_plots, metrics, representations, retraining
+from evaluation import intervals, latency, layer_plots, metrics, representations, retraining
 from evaluation.blocks import Block
 from evaluation.metrics import Figure
 from evaluation.outputs import Outputs
 from evaluation.trained import NEW, Trained
-from training import step
-from training.data_parallel import DataParallel
 
 DELTA = 0.01  # The smallest difference of accuracies that matters.
 _ERROR = 0.05  # Of a verdict.
-_BATCH = 64  # At which costs are measured.
-_ROUNDS, _SECONDS = 15, 1.0
 _COMPARED = ('removed', 'removed_retrained', 'reinitialised')
 
 
@@ -49,10 +43,11 @@ def check(net: Trained, split: str) -> None:
 def judge(net: Trained, outputs: Outputs, folder: pathlib.Path, console: Console) -> dict[str, Any]:
     """Judges every block of a net; writes layers.csv and layers.png.
 
-    A block is needed where the net without it, after a brief training of the rest, is less
-    accurate than the whole net after the same training, by an interval of one-sided 5 % over the
-    images, with Holm's rule for the number of blocks. It is not needed where that difference, or
-    that without any training, is below `DELTA` by the same interval, each block for itself.
+    A block is not needed where it can be removed as it is, by an interval of one-sided 5 % over the
+    images that lies below a loss of `DELTA`. Else it is needed where the net without it, after a
+    brief training of the rest, is less accurate than the whole net after the same training, by
+    McNemar's exact test at one-sided 5 % with Holm's rule for the number of blocks. Else it is not
+    needed where that loss is below `DELTA` by the same interval. Each block for itself.
 
     Args:
       net: the net.
@@ -61,15 +56,16 @@ def judge(net: Trained, outputs: Outputs, folder: pathlib.Path, console: Console
       console: shows progress.
 
     Returns:
-      `delta`, `error`, `retraining_steps`, `whole` (accuracy of the net and after the same
-      training), `maps` (names), `cka` and `blocks`: what is said of each.
+      `delta`, `error`, `least` (the smallest loss that so many images can exclude), `batch` (at
+      which costs are measured), `retraining_steps`, `whole` (accuracy of the net and after the
+      same training), `maps` (names), `cka`, `seconds` and `blocks`: what is said of each.
     """
     begun = time.perf_counter()
     blocks = net_blocks.find(net.recipe.model, net.input_shape)
     right, whole = _interventions(net, outputs, blocks, console)
     probes = representations.probe(net, outputs.pipeline, blocks, outputs.split)
     cka = representations.likeness(net, outputs.pipeline, blocks, outputs.split)
-    seconds = _seconds(net, blocks)
+    seconds = latency.of_blocks(net, blocks)
     rows = []
     for i, block in enumerate(blocks):
         compared = {
@@ -88,11 +84,13 @@ def judge(net: Trained, outputs: Outputs, folder: pathlib.Path, console: Console
             'p': _p_value(whole['retrained'], right[i]['removed_retrained'], outputs.groups_N),
         })  # fmt: skip
     _add_verdicts(rows, whole, right, outputs.groups_N)
+    nobody = np.zeros(len(outputs.labels_N), bool)
     content = {
         'delta': DELTA,
         'error': _ERROR,
+        'least': _upper(nobody, nobody, outputs.groups_N),
         'retraining_steps': retraining.STEPS,
-        'batch': _BATCH,
+        'batch': latency.BLOCKS_BATCH,
         'whole': {n: metrics.proportion(v, outputs.groups_N) for n, v in whole.items()},
         'maps': ['input', *(block.name for block in blocks)],
         'cka': [[_number(value) for value in row] for row in cka],
@@ -163,58 +161,20 @@ def _add_verdicts(
     for rank, i in enumerate(order):
         largest = max(largest, min(1.0, rows[i]['p'] * (len(rows) - rank)))
         rows[i]['p'] = largest
-    level = 1 - 2 * _ERROR  # Two-sided, so that each bound has this error.
     for row, found in zip(rows, right, strict=True):
-        upper = min(
-            intervals.paired_difference(whole[base], found[name], groups_N, level)[1]
-            for base, name in (('plain', 'removed'), ('retrained', 'removed_retrained'))
-        )
-        if row['p'] < _ERROR:
+        at_once = _upper(whole['plain'], found['removed'], groups_N)
+        later = _upper(whole['retrained'], found['removed_retrained'], groups_N)
+        if at_once < DELTA:
+            row['verdict'] = 'not needed'
+        elif row['p'] < _ERROR:
             row['verdict'] = 'needed'
         else:
-            row['verdict'] = 'not needed' if upper < DELTA else 'cannot tell'
+            row['verdict'] = 'not needed' if later < DELTA else 'cannot tell'
 
 
-def _seconds(net: Trained, blocks: list[Block]) -> list[dict[str, float]]:
-    """Measures what each block adds to the seconds of a batch, on one device.
-
-    Returns:
-      For each block `value`, the median over rounds of the time of the whole net minus that
-      without the block, with the quartiles as `low` and `high`; it may be below 0 by chance.
-    """
-    devices = DataParallel('shard_map', net.devices.devices[:1])
-    variables = devices.replicate(jax.tree.map(np.asarray, net.variables))
-    shape = (_BATCH, *net.input_shape)
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    given = devices.split({'input': images}, axis=0)
-    programs = [
-        devices.map_eval(functools.partial(step.eval_step, recipe)).lower(variables, {}, given)
-        .compile()
-        for recipe in (
-            net_blocks.without(net.recipe, blocks, removed)
-            for removed in (None, *range(len(blocks)))
-        )
-    ]  # fmt: skip
-
-    def call(program: Any) -> float:
-        begun = time.perf_counter()
-        jax.block_until_ready(program(variables, {}, given))
-        return time.perf_counter() - begun
-
-    for program in programs:
-        call(program)
-    rounds: list[list[float]] = []
-    begun = time.perf_counter()
-    while len(rounds) < 5 or (
-        len(rounds) < _ROUNDS and time.perf_counter() - begun < _SECONDS * len(programs)
-    ):
-        rounds.append([call(program) for program in programs])
-    times = np.asarray(rounds)
-    low, middle, high = np.quantile(times[:, :1] - times[:, 1:], (0.25, 0.5, 0.75), axis=0)
-    return [
-        {'value': float(m), 'low': float(a), 'high': float(b)}
-        for m, a, b in zip(middle, low, high, strict=True)
-    ]
+def _upper(with_N: np.ndarray, without_N: np.ndarray, groups_N: np.ndarray) -> float:
+    level = 1 - 2 * _ERROR  # Two-sided, so that each bound has this error.
+    return intervals.paired_difference(with_N, without_N, groups_N, level)[1]
 
 
 def _write(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
@@ -270,3 +230,9 @@ def show(console: Console, content: dict[str, Any]) -> None:
         f'training; accuracy of a linear probe behind it. Smallest difference that matters: '
         f'{100 * content["delta"]:g} point.'
     )
+    if content['least'] >= content['delta']:
+        console.line(
+            f'These images are too few to find a block not needed: even where none changes, a loss '
+            f'of {100 * content["least"]:.1f} points cannot be excluded. Train with a larger '
+            '--config.dataset.validation_fraction.'
+        )

@@ -107,7 +107,7 @@ def _feature_maps(
         for place in places.astype(int):
             tiles.append(_resized(_strongest(seen[place + 1][i]), side))
             height, width = seen[place + 1].shape[1:3]
-            texts.append((f'behind {blocks[place].name}', f'{height}x{width} pixels'))
+            texts.append((blocks[place].name, f'{height}x{width} pixels'))
     return captioned_sheet(np.stack(tiles), texts, columns=1 + len(places))
 
 

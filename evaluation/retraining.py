@@ -15,7 +15,7 @@ from evaluation.trained import Trained
 from input_pipeline import Pipeline
 from training import step
 
-STEPS = 200
+STEPS = 100
 RATE = 0.1  # Of the learning rate of the run, at first; it falls linearly to 0.
 
 
