@@ -47,8 +47,9 @@ def _draw_losses(axes: Any, rows: list[dict[str, Any]], delta: float) -> None:
     axes.invert_yaxis()
     # What is left out without retraining costs tens of points, what matters is about one.
     axes.set_xscale('symlog', linthresh=200 * delta)
+    axes.xaxis.set_major_formatter('{x:g}')
     axes.set(xlabel='points of accuracy lost without the block', title='Is it needed?')
-    axes.legend(fontsize='x-small')
+    axes.legend(fontsize='x-small', loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def _draw_probes(axes: Any, rows: list[dict[str, Any]], content: dict[str, Any]) -> None:
