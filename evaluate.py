@@ -21,6 +21,9 @@ _OTHERS = flags.DEFINE_list(
 _BATCH_SIZE = flags.DEFINE_integer(
     'batch_size', 0, 'Examples at once; 0: as in training.', lower_bound=0
 )
+_LAYERS = flags.DEFINE_bool(
+    'layers', False, 'Ask of every block of the net whether it is needed; minutes.'
+)
 _QUIET = flags.DEFINE_bool('quiet', False, 'Print the headline and the table alone.')
 
 _USAGE = """
@@ -30,6 +33,7 @@ Judges a trained net and writes everything about it into RUN/evaluation/.
   python evaluate.py runs/resnet_small-digits --split=test           its test split
   python evaluate.py runs/leaves --data=folder:new_leaves            new photos of the same classes
   python evaluate.py runs/leaves --costs=costs.csv --mirrored
+  python evaluate.py runs/leaves --layers                            which blocks it needs; minutes
 
 Decide on the validation split: the test split is for the last look, which train.py took.
 Exit status: 0 done, 2 a mistake in the command or the run folder, 130 interrupted.
@@ -54,6 +58,7 @@ def main(*runs: str) -> int:
         _MIRRORED.value,
         _OTHERS.value,
         _BATCH_SIZE.value,
+        _LAYERS.value,
         _QUIET.value,
     )
     return 0

@@ -20,6 +20,8 @@ from evaluation import (
     costs,
     files,
     latency,
+    layers,
+    maps,
     metrics,
     mistakes,
     outputs,
@@ -42,6 +44,7 @@ def evaluate_run(
     mirrored: bool = False,
     others: Sequence[str] = (),
     batch_size: int = 0,
+    with_layers: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Judges a trained net and writes everything about it into a folder of its run folder.
@@ -54,6 +57,7 @@ def evaluate_run(
       mirrored: average the logits of each image and its mirror image.
       others: run folders on the same data that speak of likely label errors too.
       batch_size: examples at once; as in training where 0.
+      with_layers: ask of every block of the net whether it is needed.
       quiet: print the headline and the table alone.
 
     Returns:
@@ -71,6 +75,8 @@ def evaluate_run(
     prices = costs.read(pathlib.Path(costs_file), classes) if costs_file else None
     split = split or (NEW if data else 'validation')
     voices = mistakes.read_others(net, others, split)
+    if with_layers:
+        layers.check(net, split)
     folder = _folder(net, split, data, mirrored)
     console = Console(quiet)
     what = f'{split} split of {net.config.dataset.name}' if split != NEW else f'new data {data}'
@@ -98,7 +104,10 @@ def evaluate_run(
             content |= _classes(view, found, prices, voices, place)
         else:
             content |= _numbers(net, found, place)
+        content['maps'] = maps.write(net, found, place)
         content['cost'] = latency.measure(view)
+        if with_layers:
+            content['layers'] = layers.judge(view, found, place, console)
         content['seconds'] = time.perf_counter() - begun
         content |= results.environment(net.devices.facts())
         RunFolder(place).write_json('evaluation.json', content)

@@ -4,11 +4,14 @@ import functools
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from evaluation import blocks as net_blocks
+from evaluation.blocks import Block
 from evaluation.trained import Trained
 from training import memory, step
 from training.data_parallel import DataParallel
@@ -18,6 +21,8 @@ _SECONDS = 1.5  # Of calls at each batch size.
 _MOST_CALLS = 1000
 _FOR_P99 = 100  # Calls below which the hundredth slowest is nobody.
 _WARM_UP = 5
+BLOCKS_BATCH = 64
+_BLOCKS_ROUNDS, _BLOCKS_SECONDS = 15, 1.0  # At most; seconds for each block.
 
 
 def measure(trained: Trained) -> dict[str, Any]:
@@ -78,6 +83,49 @@ def _time(trained: Trained, devices: DataParallel, variables: Any, batch: int) -
         'compile_seconds': compiled,
         'program_bytes': memory.planned(program).get('total'),
     }
+
+
+def of_blocks(trained: Trained, blocks: Sequence[Block]) -> list[dict[str, float]]:
+    """Measures what each block adds to the seconds of a batch of 64, on one device, in turn.
+
+    Returns:
+      For each block `value`, the median over rounds of the time of the whole net minus that
+      without the block, with the quartiles as `low` and `high`; it may be below 0 by chance.
+    """
+    devices = DataParallel('shard_map', trained.devices.devices[:1])
+    variables = devices.replicate(jax.tree.map(np.asarray, trained.variables))
+    shape = (BLOCKS_BATCH, *trained.input_shape)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    given = devices.split({'input': images}, axis=0)
+    programs = [
+        devices.map_eval(functools.partial(step.eval_step, recipe)).lower(variables, {}, given)
+        .compile()
+        for recipe in (
+            net_blocks.without(trained.recipe, blocks, removed)
+            for removed in (None, *range(len(blocks)))
+        )
+    ]  # fmt: skip
+
+    def call(program: Any) -> float:
+        begun = time.perf_counter()
+        jax.block_until_ready(program(variables, {}, given))
+        return time.perf_counter() - begun
+
+    for program in programs:
+        call(program)
+    rounds: list[list[float]] = []
+    begun = time.perf_counter()
+    while len(rounds) < 5 or (
+        len(rounds) < _BLOCKS_ROUNDS
+        and time.perf_counter() - begun < _BLOCKS_SECONDS * len(programs)
+    ):
+        rounds.append([call(program) for program in programs])
+    times = np.asarray(rounds)
+    low, middle, high = np.quantile(times[:, :1] - times[:, 1:], (0.25, 0.5, 0.75), axis=0)
+    return [
+        {'value': float(m), 'low': float(a), 'high': float(b)}
+        for m, a, b in zip(middle, low, high, strict=True)
+    ]
 
 
 def _peak() -> int:

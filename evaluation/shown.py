@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from console import Console, percent, size
+from evaluation import layers
 
 _HEADINGS = {
     'accuracy': 'accuracy',
@@ -43,6 +44,8 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
     for line in _remarks(content, holds) if content['class_names'] else []:
         console.line(line)
     console.line(_cost(content['cost']))
+    if found := content.get('layers'):
+        layers.show(console, found)
     console.line(
         f'Everything is in {folder} ({content["seconds"]:.0f} s): evaluation.json, tables, plots '
         'and contact sheets',

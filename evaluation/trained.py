@@ -16,7 +16,7 @@ from data.listing import Source
 from errors import UserError, did_you_mean
 from input_pipeline import Pipeline
 from models import scaling
-from training import recipe, step
+from training import recipe, step, weights
 from training.checkpoint import Checkpoints
 from training.prepared import open_devices
 from training.run_folder import RunFolder
@@ -62,6 +62,18 @@ class Trained:
     def eval_step(self) -> Any:
         """`step.eval_step` of this net, mapped over the devices."""
         return self.devices.map_eval(functools.partial(step.eval_step, self.recipe))
+
+    def initial_state(self) -> step.TrainState:
+        """Returns the state of step 0: random, by the seed, or of published weights."""
+        shapes = _template(self.recipe, self.result, self.config.seed)
+        fitted = normalization.Normalization(**self.variables['normalization'])
+        state = jax.jit(functools.partial(step.init_state, self.recipe, self.input_shape))(
+            np.uint32(self.config.seed), fitted
+        )
+        if self.config.init.weights:
+            known = weights.load(self.config, weights.variables(shapes), Console(quiet=True))
+            state = weights.place(known, state)
+        return state
 
     def logits(self, pipeline: Pipeline, split: str) -> np.ndarray:
         """Computes the outputs [N, K] for every example of a split, each once, in stored order."""
@@ -293,6 +305,15 @@ def _restore(
     folder: RunFolder, parts: recipe.Recipe, result: dict[str, Any], seed: int
 ) -> step.TrainState:
     """Restores the state whose weights are reported."""
+    checkpoints = Checkpoints(folder.path / 'checkpoints')
+    try:
+        return checkpoints.restore(_template(parts, result, seed), result['reported_step'])[0]
+    finally:
+        checkpoints.close()
+
+
+def _template(parts: recipe.Recipe, result: dict[str, Any], seed: int) -> step.TrainState:
+    """Returns the shapes of the state of a run."""
     shape = tuple(result['input_shape'])
     # Statistics have their shape from the inputs, and their values from the checkpoint.
     nothing = np.zeros((1, *shape), np.uint8 if len(shape) == 3 else np.float32)
@@ -300,14 +321,9 @@ def _restore(
     targets = None
     if not result['class_names']:
         targets = normalization.fit_targets(np.arange(2.0), np.arange(2))
-    template = jax.eval_shape(
+    return jax.eval_shape(
         functools.partial(step.init_state, parts, shape), np.uint32(seed), fitted, targets
     )
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
-    try:
-        return checkpoints.restore(template, result['reported_step'])[0]
-    finally:
-        checkpoints.close()
 
 
 def _changed(config: Any, changes: dict[str, Any]) -> Any:

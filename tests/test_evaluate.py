@@ -93,7 +93,7 @@ def test_the_command_writes_figures_tables_and_pictures(run):
     assert [row['class'] for row in rows(folder / 'per_class.csv')] == NAMES
     assert len(rows(folder / 'suspects.csv')) == len(predictions)
     assert {s['by'] for s in content['slices']['slices']} == {'folder', 'brightness'}
-    for name in ('confusion', 'reliability', 'recall', 'least_sure'):
+    for name in ('confusion', 'reliability', 'recall', 'least_sure', *content['maps']):
         assert Image.open(folder / f'{name}.png').size[0] > 100
     assert [b['batch'] for b in content['cost']['batches']] == [1, 8, 64]
     assert all(b['p50_seconds'] > 0 for b in content['cost']['batches'])
