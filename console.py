@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,6 +126,12 @@ class Console:
 def percent(fraction: float | None) -> str:
     """Returns a fraction of 1 as per cent with two decimals, '-' for None."""
     return '-' if fraction is None else f'{100 * fraction:.2f} %'
+
+
+def interval(figure: Mapping[str, Any]) -> str:
+    """Returns a share with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
+    low = percent(figure['low']).removesuffix(' %')
+    return f'{percent(figure["value"])} ({low} to {percent(figure["high"])})'
 
 
 def size(count: float) -> str:

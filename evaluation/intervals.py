@@ -7,6 +7,7 @@ Images of one group (near duplicates, a plant, a patient) are no independent evi
 from collections.abc import Callable
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 LEVEL = 0.95
@@ -163,3 +164,50 @@ def _corrected(
         bounds.append([np.nanquantile(column, place) for column, place in
                        zip(replicates_RS.T, place_S, strict=True)])  # fmt: skip
     return np.asarray(bounds)
+
+
+def paired_difference(
+    more_N: np.ndarray, less_N: np.ndarray, groups_N: np.ndarray, level: float = LEVEL
+) -> tuple[float, float]:
+    """Returns the bounds of the share that is right in `more_N` minus that in `less_N`.
+
+    The score interval of Tango 1998, "Equivalence test and confidence interval for the difference
+    in proportions for the paired-sample design", section 3: at a difference of 0 it is McNemar's
+    test, and where no image differs it still has a width. Groups count by the design effect of
+    the differences; where there are none, a group counts as one image.
+
+    Args:
+      more_N: bool.
+      less_N: bool, of the same images.
+      groups_N: number of each image's group.
+      level: of the interval.
+    """
+    apart_N1 = (more_N.astype(float) - less_N.astype(float))[:, None]
+    sums_G = group_sums(apart_N1, np.unique(groups_N, return_inverse=True)[1])[:, 0]
+    sizes_G = np.unique(groups_N, return_counts=True)[1]
+    count, share = len(apart_N1), float(apart_N1.mean())
+    alone = float(((apart_N1 - share) ** 2).sum())
+    clustered = float(((sums_G - share * sizes_G) ** 2).sum())
+    as_one = float((sizes_G**2).sum()) / count
+    effect = min(max(clustered / alone, 1.0), max(as_one, 1.0)) if alone else as_one
+    gained, lost = (float((apart_N1 == sign).sum()) / effect for sign in (1, -1))
+    z = float(norm.ppf((1 + level) / 2))
+    upper = _score_bound(gained, lost, count / effect, z)
+    return -_score_bound(lost, gained, count / effect, z), upper
+
+
+def _score_bound(gained: float, lost: float, count: float, z: float) -> float:
+    """Returns the upper bound of (gained - lost) / count."""
+
+    def beyond(difference: float) -> float:
+        # The likeliest share of `lost` at this difference: Tango's equation 8.
+        linear = (2 * count - gained + lost) * difference - gained - lost
+        product = 8 * count * lost * difference * (1 - difference)
+        share = (np.sqrt(max(0.0, linear**2 + product)) - linear) / (4 * count)
+        variance = count * max(0.0, 2 * share + difference * (1 - difference))
+        return gained - lost - count * difference + z * np.sqrt(variance)
+
+    start = (gained - lost) / count + 1e-9
+    if start >= 1 - 1e-9 or beyond(1 - 1e-9) > 0:
+        return 1.0
+    return float(brentq(beyond, start, 1 - 1e-9))

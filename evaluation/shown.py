@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from console import Console, percent, size
+from console import Console, interval, percent, size
 
 _HEADINGS = {
     'accuracy': 'accuracy',
@@ -42,6 +42,8 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
     console.table([title, 'value', '95 % interval'], rows)
     for line in _remarks(content, holds) if content['class_names'] else []:
         console.line(line)
+    for finding in content.get('diagnosis', ()):
+        console.line(f'{finding["sentence"]} {finding["remedy"]}')
     console.line(_cost(content['cost']))
     console.line(
         f'Everything is in {folder} ({content["seconds"]:.0f} s): evaluation.json, tables, plots '
@@ -52,12 +54,6 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
 
 def _number(value: float | None) -> str:
     return '-' if value is None else f'{value:.4g}'
-
-
-def interval(figure: dict[str, Any]) -> str:
-    """Returns a share with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
-    low = percent(figure['low']).removesuffix(' %')
-    return f'{percent(figure["value"])} ({low} to {percent(figure["high"])})'
 
 
 def _remarks(content: dict[str, Any], holds: str) -> list[str]:
