@@ -112,7 +112,7 @@ def diagnose(
         if numbers is not None:
             found.append({
                 'name': rule.name,
-                'sentence': rule.sentence.format(**numbers),
+                'sentence': rule.sentence.format(**numbers).replace('%', ' %'),
                 'remedy': rule.remedy.format(**numbers),
                 'numbers': numbers,
             })  # fmt: skip
@@ -129,7 +129,7 @@ def _overfitting(facts: Facts) -> Numbers | None:
     optimizer = facts.config['optimizer']
     training, judged = facts.accuracies
     return {
-        'gap': gap[0], 'low': gap[1], 'high': gap[2],
+        'gap': 100 * gap[0], 'low': 100 * gap[1], 'high': 100 * gap[2],
         'training': training['value'], 'judged': judged['value'],
         'weight_decay': 4 * optimizer['weight_decay'] or 5e-4,
         'augment': 'photos' if facts.config['augment'] == 'none'
@@ -338,7 +338,7 @@ def _too_few_to_judge(facts: Facts) -> Numbers | None:
     if half <= _NEEDED_TO_SEE:
         return None
     examples = facts.content['figures']['examples']
-    return {'half': half, 'examples': examples,
+    return {'half': 100 * half, 'examples': examples,
             'needed': math.ceil(examples * (half / _NEEDED_TO_SEE) ** 2)}  # fmt: skip
 
 
@@ -352,7 +352,7 @@ RULES = (
     Rule(
         'overfitting', _overfitting,
         'The net overfits: {training:.1%} of the training images are right against {judged:.1%} '
-        'of those it has not seen, a gap of {gap:.1%} ({low:.1%} to {high:.1%}).',
+        'of those it has not seen, a gap of {gap:.1f} points ({low:.1f} to {high:.1f}).',
         'Try more augmentation, --config.augment={augment}, or '
         '--config.optimizer.weight_decay={weight_decay:g}.',
     ),
@@ -443,7 +443,7 @@ RULES = (
     ),
     Rule(
         'too few to judge', _too_few_to_judge,
-        'The accuracy is known to ±{half:.1%} only: {examples:,} images judge it.',
+        'The accuracy is known to ±{half:.1f} points only: {examples:,} images judge it.',
         'About {needed:,} would make it ±2 points. Until then judge each image once in folds: '
         '--config.dataset.folds=5 with --config.dataset.fold=0 to 4.',
     ),

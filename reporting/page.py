@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ _SHOWN_FIGURES = {
     'last_value_rmse': 'RMSE of the last value as forecast',
 }
 _SHARES = ('accuracy', 'top_5_accuracy', 'balanced_accuracy', 'macro_f1')
+_FLAG = re.compile(r'(--[\w.]+(?:=[^\s]*[^\s.,])?)')  # Splits a text; every second part is a flag.
 _LAYERS = (
     ('layers*.png', 'what each block brings', True),
     ('filters*.png', 'filters of the first layer', False),
@@ -59,12 +61,12 @@ def write(runs: Sequence[Run], output: pathlib.Path) -> None:
     )
     environment.filters |= {
         'percent': percent, 'interval': interval, 'bytes': size, 'points': _points,
-        'number': _number, 'bounds': _bounds,
+        'number': _number, 'bounds': _bounds, 'flags': _FLAG.split,
     }  # fmt: skip
     text = environment.get_template('page.html.jinja').render(
         runs=[_described(run, i) for i, run in enumerate(runs, 1)],
         compared=compared,
-        curves=_common_curves(runs) if compared else None,
+        curves=_curves(runs) if compared else None,
     )
     figures = {
         'runs': [
@@ -94,7 +96,7 @@ def _described(run: Run, number: int) -> dict[str, Any]:
         'holds': 'images' if len(run.result['input_shape']) == 3 else 'examples',
         'summary': _summary(run),
         'figures': _figures(content['figures'], content['training']),
-        'curves': _curves(run),
+        'curves': _curves([run]),
         'norms': _norms(run),
         'confusion': _confusion(run) if classes else None,
         'reliability': _reliability(run) if classes else None,
@@ -164,22 +166,19 @@ def _figures(figures: Mapping[str, Any], training: Mapping[str, Any]) -> list[di
 # Pictures.
 
 
-def _curves(run: Run) -> Picture | None:
-    if not run.lines:
-        return None
-    first, last = run.lines[0], run.lines[-1]
-    alt = (
-        f'Learning curves over {last["epoch"]:.0f} epochs: validation loss from '
-        f'{first["validation_loss"]:.3f} to {last["validation_loss"]:.3f}, training loss from '
-        f'{first["train_loss"]:.3f} to {last["train_loss"]:.3f}.'
-    )
-    return pictures.drawn(pictures.curves({run.name: run.lines}), alt)
-
-
-def _common_curves(runs: Sequence[Run]) -> Picture:
-    names = ', '.join(run.name for run in runs)
-    alt = f'Learning curves of {names}: validation solid, training dotted.'
-    return pictures.drawn(pictures.curves({run.name: run.lines for run in runs}), alt)
+def _curves(runs: Sequence[Run]) -> list[Picture]:
+    """Returns the learning curves of one run, or of several in one plot."""
+    drawn = []
+    for name in ('loss', 'accuracy') if runs[0].class_names else ('loss',):
+        ends = '; '.join(
+            f'{run.name} from {run.lines[0][key]:.3f} to {run.lines[-1][key]:.3f}'
+            for run in runs
+            if run.lines
+            for key in [f'validation_{name}']
+        )
+        figure = pictures.curve(name, {run.name: run.lines for run in runs if run.lines})
+        drawn.append(pictures.drawn(figure, f'Learning curve, validation {name}: {ends}.'))
+    return drawn
 
 
 def _norms(run: Run) -> Picture | None:

@@ -48,29 +48,28 @@ def _picture(content: bytes, suffix: str, alt: str, plot: bool) -> Picture:
     return Picture(f'data:{_TYPES[suffix]};base64,{text}', alt, plot)
 
 
-def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draws loss, accuracy (where there are classes) and learning rate against epochs.
+def curve(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Draws a figure of training and validation against epochs.
 
     Args:
+      name: `loss` or `accuracy`.
       runs: name and lines of `metrics.jsonl` of each run.
     """
-    classes = any(line['validation_accuracy'] is not None for ls in runs.values() for line in ls)
-    names = ['loss', *(['accuracy'] if classes else [])]
-    figure = Figure(figsize=(4.2 * len(names), 3.4), layout='constrained')
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for i, (run, lines) in enumerate(runs.items()):
-            epochs = [line['epoch'] for line in lines]
-            alone = len(runs) == 1
-            for split, style in (('train', ':'), ('validation', '-')):
-                axes.plot(epochs, [line[f'{split}_{name}'] for line in lines], style,
-                          color=plots.BLUE if alone else f'C{i}',
-                          label=split if alone else run if split == 'validation' else None,
-                          marker='o' if len(lines) == 1 else None)  # fmt: skip
-        axes.set(xlabel='epoch', ylabel=name)
-        if name == 'loss' and _wide(runs):
-            axes.set_yscale('log')
-        axes.legend(fontsize='small')
-        axes.grid(alpha=0.25)
+    figure = Figure(figsize=(4.6, 3.4), layout='constrained')
+    axes = figure.add_subplot(xlabel='epoch', ylabel=name)
+    for i, (run, lines) in enumerate(runs.items()):
+        for split, style in (('train', ':'), ('validation', '-')):
+            label = run if split == 'validation' else '_'
+            axes.plot([line['epoch'] for line in lines],
+                      [line[f'{split}_{name}'] for line in lines], style,
+                      color=plots.BLUE if len(runs) == 1 else f'C{i}',
+                      label=split if len(runs) == 1 else label,
+                      marker='o' if len(lines) == 1 else None)  # fmt: skip
+    values = np.concatenate([line.get_ydata() for line in axes.lines])
+    if name == 'loss' and values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale('log')
+    axes.legend(fontsize='small')
+    axes.grid(alpha=0.25)
     return figure
 
 
@@ -87,11 +86,3 @@ def norms(lines: Sequence[Mapping[str, Any]]) -> Figure:
         axes.grid(alpha=0.25)
     axes.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _wide(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
-    """Tells whether losses spread over more than a factor of ten."""
-    losses = [
-        line[f'{s}_loss'] for ls in runs.values() for line in ls for s in ('train', 'validation')
-    ]
-    return min(losses) > 0 and max(losses) > 10 * min(losses)
