@@ -314,12 +314,14 @@ def _calibration(facts: Facts, overconfident: bool) -> Numbers | None:
         return None
     plain = calibration['plain']
     error, usual = plain['expected_calibration_error'], plain['if_calibrated']['high']
+    smoothing = facts.config['label_smoothing']
     above = plain['mean_confidence'] > facts.accuracies[1]['value']
     if error <= max(usual, 0.02) or above != overconfident:
         return None
     return {'error': error, 'usual': usual, 'confidence': plain['mean_confidence'],
             'accuracy': facts.accuracies[1]['value'], 'temperature': calibration['temperature'],
-            'smoothing': facts.config['label_smoothing'] / 2}  # fmt: skip
+            'surer': f'--config.label_smoothing={smoothing / 2:g}' if smoothing
+            else f'--config.epochs={2 * facts.config["epochs"]:g}'}  # fmt: skip
 
 
 def _overconfident(facts: Facts) -> Numbers | None:
@@ -438,8 +440,7 @@ RULES = (
         'underconfident', _underconfident,
         'Probabilities are too low: {confidence:.1%} on average, and {accuracy:.1%} are right; '
         'the calibration error is {error:.1%} (exact ones would show at most {usual:.1%}).',
-        'Divide the logits by the temperature {temperature:.2f}, or try '
-        '--config.label_smoothing={smoothing:g}.',
+        'Divide the logits by the temperature {temperature:.2f}, or try {surer}.',
     ),
     Rule(
         'too few to judge', _too_few_to_judge,
