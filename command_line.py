@@ -170,9 +170,10 @@ def _wrong_type(argv: list[str], fields: Mapping[str, Any]) -> str:
     """Says which override cannot be read as its field's type."""
     for argument in argv:
         match = re.match(r'--?config\.([^=]+)=(.*)', argument)
-        if match and not isinstance(fields[match.group(1)], str):
+        field = fields.get(match.group(1)) if match else None
+        if match and field is not None and not isinstance(field, str):
             name, text = match.groups()
-            kind = type(fields[name])
+            kind = type(field)
             try:
                 value = ast.literal_eval(text.capitalize() if kind is bool else text)
             except (SyntaxError, ValueError):

@@ -128,10 +128,16 @@ def percent(fraction: float | None) -> str:
     return '-' if fraction is None else f'{100 * fraction:.2f} %'
 
 
-def interval(figure: Mapping[str, Any]) -> str:
-    """Returns a share with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
-    low = percent(figure['low']).removesuffix(' %')
-    return f'{percent(figure["value"])} ({low} to {percent(figure["high"])})'
+def bounds(figure: Mapping[str, Any], written: Callable[[float | None], str]) -> str:
+    """Returns the interval, such as '86.18 to 99.52 %'; one group alone leaves it unknown."""
+    if figure['low'] is None or figure['high'] is None:
+        return 'unknown'
+    return f'{written(figure["low"]).removesuffix(" %")} to {written(figure["high"])}'
+
+
+def interval(figure: Mapping[str, Any], written: Callable[[float | None], str] = percent) -> str:
+    """Returns a figure with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
+    return f'{written(figure["value"])} ({bounds(figure, written)})'
 
 
 def size(count: float) -> str:

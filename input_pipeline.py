@@ -287,11 +287,14 @@ def load(
     )
 
 
-def read(dataset: Any, console: Console, resolution: float = 1.0) -> Source:
-    """Reads the data set of `config.dataset`, all splits; the other arguments are as in `load`."""
+def read(dataset: Any, console: Console, resolution: float = 1.0, judged: bool = False) -> Source:
+    """Reads the data set of `config.dataset`, all splits; the other arguments are as in `load`.
+
+    With `judged` nothing is trained on it: a folder may lack classes and training images.
+    """
     policy = Policy(_image_size(dataset, resolution), dataset.resize, dataset.channels)
     forecast = Forecast(dataset.window, dataset.horizon)
-    return sources.load(dataset.name, dataset.data_dir, policy, console, forecast)
+    return sources.load(dataset.name, dataset.data_dir, policy, console, forecast, judged)
 
 
 def _image_size(dataset: Any, resolution: float) -> int:

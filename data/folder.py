@@ -25,12 +25,16 @@ _CLUTTER = ('thumbs.db', 'desktop.ini', '__macosx')
 _SETTLED_NS = 2 * 10**9
 
 
-def load(rest: str) -> Listing:
+def load(rest: str, judged: bool = False) -> Listing:
     """Lists `folder:PATH`: a folder for each class, or a .csv or .jsonl table.
 
     Layouts: PATH/class/...; PATH/train/class/... with val (valid, validation) or test beside it;
     PATH.csv or PATH.jsonl with the columns path, label and, where wanted, group and split. Folders
     may nest and be links; hidden files and those that are no images by their ending are left out.
+
+    Args:
+      rest: the path.
+      judged: whether nothing is trained on it: then one class is enough, in any split.
 
     Raises:
       UserError: there is no such folder or table, a folder in it cannot be read, or it does not
@@ -41,11 +45,11 @@ def load(rest: str) -> Listing:
     path = pathlib.Path(rest).expanduser()
     try:
         if path.is_file():
-            return _manifest(path)
+            return _manifest(path, judged)
         if not path.is_dir():
             there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
             raise UserError(f'There is no folder {rest!r}.{did_you_mean(path.name, there)}')
-        return _class_folders(path)
+        return _class_folders(path, judged)
     except PermissionError as error:
         raise UserError(f'No permission to read {error.filename}: mend it.') from error
 
@@ -53,7 +57,7 @@ def load(rest: str) -> Listing:
 # Folders.
 
 
-def _class_folders(root: pathlib.Path) -> Listing:
+def _class_folders(root: pathlib.Path, judged: bool) -> Listing:
     places, notes = _places(root)
     ignored: collections.Counter[str] = collections.Counter()
     found: list[tuple[str, str, str, pathlib.Path]] = []  # Split, class, name, path.
@@ -68,7 +72,7 @@ def _class_folders(root: pathlib.Path) -> Listing:
         kinds = ', '.join(kind for kind, _ in ignored.most_common(5))
         notes.append(f'{ignored.total():,} files are no images by their ending ({kinds})')
     class_names = sorted({name for _, name, _, _ in found})
-    _check_classes(root, class_names, found)
+    _check_classes(root, class_names, found, judged)
     labels = {name: i for i, name in enumerate(class_names)}
     hashes = _hashes(root, [path for *_, path in found])
     examples = [
@@ -98,7 +102,9 @@ def _places(root: pathlib.Path) -> tuple[list[tuple[str, pathlib.Path]], list[st
     return sorted(places), notes
 
 
-def _check_classes(root: pathlib.Path, class_names: list[str], found: list[tuple]) -> None:
+def _check_classes(
+    root: pathlib.Path, class_names: list[str], found: list[tuple], judged: bool
+) -> None:
     if not found:
         loose = next(_images(root, None), None)
         hint = f' (there are images such as {loose.name} outside of them)' if loose else ''
@@ -106,6 +112,8 @@ def _check_classes(root: pathlib.Path, class_names: list[str], found: list[tuple
             f'{root} holds no images in class folders{hint}: put the images of each class into a '
             f'folder of its own, such as {root.name}/oak/1.jpg and {root.name}/elm/1.jpg.'
         )
+    if judged:
+        return
     if len(class_names) == 1:
         inner = [p for p in _subfolders(root / class_names[0]) if next(_images(p, None), None)]
         hint = (
@@ -163,11 +171,12 @@ def _fail(error: OSError) -> None:
 # Tables.
 
 
-def _manifest(path: pathlib.Path) -> Listing:
+def _manifest(path: pathlib.Path, judged: bool) -> Listing:
     rows = list(_rows(path))
     class_names = sorted({row['label'] for _, row in rows if row['label']})
-    if len(class_names) < 2:
-        raise UnusableDataError(f'{path} names {len(class_names)} classes; two are needed.')
+    least, needed = (1, 'one is') if judged else (2, 'two are')
+    if len(class_names) < least:
+        raise UnusableDataError(f'{path} names {len(class_names)} classes; {needed} needed.')
     labels = {name: i for i, name in enumerate(class_names)}
     # Tables made on Windows have backslashes in their paths.
     files = [path.parent / row['path'].replace('\\', os.sep) for _, row in rows]

@@ -36,6 +36,7 @@ def load(
     policy: Policy,
     console: Console,
     forecast: Forecast = _NEXT_ROW,
+    judged: bool = False,
 ) -> Source:
     """Loads the data set `name`, decoding it where that was not done before.
 
@@ -46,6 +47,7 @@ def load(
       policy: size and channels of the images; channels 0 means 1 where all images are grey.
       console: shows the progress of decoding.
       forecast: what is predicted of a series.
+      judged: whether nothing is trained on it, so that a folder may lack classes.
 
     Raises:
       UserError: unknown, absent, or not what the source reads.
@@ -65,7 +67,7 @@ def load(
             f'Unknown source {kind!r} in config.dataset.name={name!r}; known: '
             f'{", ".join(known)}.{did_you_mean(kind, known)}'
         )
-    listing = SOURCES[kind](rest, data_dir)
+    listing = folder.load(rest, judged) if kind == 'folder' else SOURCES[kind](rest, data_dir)
     return _as_they_are(listing, policy) or cache.load(listing, policy, console)
 
 

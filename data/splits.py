@@ -328,11 +328,14 @@ def _from_file(source: Source, path: str) -> dict[str, np.ndarray]:
     for name, hashes in wanted.items():
         for digest in hashes:
             places.setdefault(digest, []).append(name)
+    for digest, copies in content.get('copies', {}).items():  # And the same ones.
+        if sorted(filter(None, copies)) == sorted(places.get(digest, ())):
+            places[digest] = list(copies)
     parts: dict[str, list[int]] = {name: [] for name in wanted}
     for i, digest in enumerate(source.hashes.tolist()):
-        if places.get(digest):
-            parts[places[digest].pop(0)].append(i)
-    if lost := sum(map(len, places.values())):
+        if places.get(digest) and (name := places[digest].pop(0)):
+            parts[name].append(i)
+    if lost := sum(name != '' for copies in places.values() for name in copies):
         total = sum(map(len, wanted.values()))
         raise UserError(
             f'{lost:,} of the {total:,} {source.holds} of {path} are not in the data set: it was '
@@ -341,11 +344,29 @@ def _from_file(source: Source, path: str) -> dict[str, np.ndarray]:
     return {name: np.asarray(indices, np.int64) for name, indices in parts.items()}
 
 
+def _copies(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Returns where equal examples lie that are not all in one split.
+
+    Returns:
+      From content hash to the split of each copy, in the order of the source; '' for none.
+    """
+    split_of = np.full(len(source.hashes), '', object)
+    for name, indices in members.items():
+        split_of[indices] = name
+    _, numbers, counts = np.unique(source.hashes, return_inverse=True, return_counts=True)
+    several = np.flatnonzero(counts[numbers] > 1)
+    copies: dict[str, list[str]] = {}
+    for i in several:
+        copies.setdefault(str(source.hashes[i]), []).append(split_of[i])
+    return {digest: names for digest, names in copies.items() if len(set(names)) > 1}
+
+
 def describe(source: Source, members: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns the content of `splits.json`: hashes of each split, names, and what was skipped."""
     described: dict[str, Any] = {
         name: source.hashes[indices].tolist() for name, indices in members.items()
     }
+    described['copies'] = _copies(source, members)
     # What is learned, beside what from: labels may be mended where examples stay the same.
     described['labels'] = ' '.join([content_hash(source.labels), *source.class_names])
     if source.from_files:

@@ -13,7 +13,8 @@ from evaluation import intervals, metrics
 
 BINS = 15
 _FOLDS = 5
-_RANGE = (0.05, 20.0)  # Of temperatures.
+_RANGE = (0.01, 100.0)  # Of temperatures.
+_PRIOR_DEVIATION = 1.0  # Of the logarithm of a temperature: 95 % between 1/7 and 7.
 _DRAWS = 1000
 
 
@@ -22,8 +23,9 @@ class Temperature(NamedTuple):
 
     Attributes:
       value: one temperature.
-      undetermined: whether the examples cannot tell, since no prediction is wrong (so that any
-        smaller temperature is better) or the best one lies outside of 0.05 to 20.
+      undetermined: whether the prior alone keeps it finite, since no prediction is wrong (so that
+        the log loss falls with the temperature for ever), or the logits of the labels are no
+        higher than others are on average (so that it falls with ever higher temperatures).
     """
 
     value: float
@@ -31,16 +33,23 @@ class Temperature(NamedTuple):
 
 
 def fit_temperature(logits_NK: np.ndarray, labels_N: np.ndarray) -> Temperature:
-    """Returns the temperature with the least log loss (Guo et al. 2017, section 4.2)."""
+    """Returns the temperature with the least log loss (Guo et al. 2017, section 4.2).
+
+    Few examples have an extreme one, or none, so the estimate is the mode of the posterior under a
+    normal prior on the logarithm of the temperature, around 0 (Bishop 2006, "Pattern recognition
+    and machine learning", section 4.5): the prior counts where there are few errors, and does not
+    where there are many.
+    """
+    logits_NK = logits_NK.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        return float(metrics.losses(logits_NK / np.exp(log_temperature), labels_N).mean())
+        losses_N = metrics.losses(logits_NK / np.exp(log_temperature), labels_N)
+        return float(losses_N.sum() + (log_temperature / _PRIOR_DEVIATION) ** 2 / 2)
 
-    low, high = np.log(_RANGE)
-    best = minimize_scalar(loss, bounds=(low, high), method='bounded', options={'xatol': 1e-5})
-    edge = min(best.x - low, high - best.x) < 1e-3
+    best = minimize_scalar(loss, bounds=np.log(_RANGE), method='bounded', options={'xatol': 1e-5})
     faultless = (logits_NK.argmax(axis=1) == labels_N).all()
-    return Temperature(float(np.exp(best.x)), bool(edge or faultless))
+    clueless = logits_NK[np.arange(len(labels_N)), labels_N].mean() <= logits_NK.mean()
+    return Temperature(float(np.exp(best.x)), bool(faultless or clueless))
 
 
 def folds(groups_N: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -61,17 +70,25 @@ def cross_fitted(logits_NK: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarr
     return scaled_NK
 
 
-def reliability(logits_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
+def reliability(
+    logits_NK: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray
+) -> dict[str, Any]:
     """Returns the reliability diagram and the expected calibration error.
 
     Guo et al. 2017, section 2, equations 2, 3 and 5: 15 bins of equal width by the probability of
     the prediction.
 
+    Args:
+      logits_NK: of the images.
+      labels_N: the truth.
+      groups_N: number of each image's group.
+
     Returns:
       `expected_calibration_error`; `if_calibrated`, within which 95 % of such errors lie for a net
       whose probabilities are exact (the error is never 0 in a finite set: Bröcker and Smith
-      2007, "Increasing the reliability of reliability diagrams"); `mean_confidence`; and `bins`:
-      `from`, `to`, `examples`, `confidence` and `accuracy` (None where there are none).
+      2007, "Increasing the reliability of reliability diagrams"), and whose images of one group
+      are right and wrong together as far as their probabilities allow; `mean_confidence`; and
+      `bins`: `from`, `to`, `examples`, `confidence` and `accuracy` (None where there are none).
     """
     probabilities_NK = softmax(logits_NK.astype(np.float64), axis=1)
     confidence_N = probabilities_NK.max(axis=1)
@@ -82,11 +99,14 @@ def reliability(logits_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
     right_B = np.bincount(bin_N, weights=right_N, minlength=BINS)
     with np.errstate(all='ignore'):
         share_B = right_B / counts_B
-    low_B, high_B = intervals.wilson(share_B, counts_B)
+    inside_NB = np.eye(BINS)[bin_N]
+    worth_B = intervals.effective_counts(inside_NB * right_N[:, None], inside_NB, groups_N)
+    low_B, high_B = intervals.wilson(share_B, worth_B)
+    number, group_N = np.unique(groups_N, return_inverse=True)
     generator = np.random.default_rng(0)
     errors = []
     for _ in range(_DRAWS):
-        drawn_N = generator.random(len(confidence_N)) < confidence_N
+        drawn_N = generator.random(len(number))[group_N] < confidence_N
         drawn_B = np.bincount(bin_N, weights=drawn_N, minlength=BINS)
         errors.append(np.abs(drawn_B - confidence_B).sum() / len(labels_N))
     low, high = np.quantile(errors, (0.025, 0.975))

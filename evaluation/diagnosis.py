@@ -53,10 +53,11 @@ class Facts(NamedTuple):
 
     @property
     def accuracies(self) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-        """Accuracy of training and judged examples, with intervals; None of numbers."""
+        """Accuracy of training and judged examples; None of numbers, or without an interval."""
         if 'accuracy' not in self.content['figures']:
             return None
-        return self.content['training']['accuracy'], self.content['figures']['accuracy']
+        both = self.content['training']['accuracy'], self.content['figures']['accuracy']
+        return both if all(each['low'] is not None for each in both) else None
 
     @property
     def gap(self) -> tuple[float, float, float] | None:

@@ -1,7 +1,7 @@
 """One evaluation from run folder to files: `evaluate_run`."""
 
-import csv
 import dataclasses
+import hashlib
 import os
 import pathlib
 import re
@@ -21,6 +21,7 @@ from evaluation import (
     costs,
     diagnosis,
     ended,
+    files,
     latency,
     metrics,
     mistakes,
@@ -72,10 +73,11 @@ def evaluate_run(
     _check(split, data, others)
     net = trained.open_run(path, batch_size)
     classes = net.class_names
-    prices = costs.read(pathlib.Path(costs_file), classes) if costs_file else None
     if not classes and (costs_file or others):
         raise UserError('--costs and --others are for classes, and this run predicts numbers.')
+    prices = costs.read(pathlib.Path(costs_file), classes) if costs_file else None
     split = split or (NEW if data else 'validation')
+    voices = mistakes.read_others(net, others, split)
     folder = _folder(net, split, data, mirrored)
     console = Console(quiet)
     what = f'{split} split of {net.config.dataset.name}' if split != NEW else f'new data {data}'
@@ -90,31 +92,30 @@ def evaluate_run(
         'data': pipeline.name,
         'mirrored': mirrored or net.recipe.evaluate_mirrored,
         'class_names': classes,
+        'unreadable': [{'name': n, 'reason': why} for n, _, why in pipeline.source.skipped],
     }
     console.line(f'Outputs   {len(found.labels_N):,} {pipeline.source.holds} after '
                  f'{time.perf_counter() - begun:.1f} s')  # fmt: skip
-    os.makedirs(folder, exist_ok=True)
-    for old in (*folder.glob('*.png'), *folder.glob('*.csv')):
-        old.unlink()
-    if classes:
-        if split != NEW and not mirrored:
-            content['beside_training'] = outputs.compare(net, found, console)
-        if mirrored:
-            content['mirrored_gain'] = _mirrored_gain(net, found)
-        content |= _classes(view, found, prices, others, folder)
-    else:
-        content |= _numbers(net, found, folder)
-    content['net'] = [dataclasses.asdict(row) for row in net.layers()]
-    if split != NEW:
-        content['data_splits'] = _data_splits(pipeline)
-        content['training'] = _training(view, pipeline)
-        content['diagnosis'] = diagnosis.diagnose(
-            net.config.to_dict(), net.result, net.folder.read_metrics(), content
-        )
-    content['cost'] = latency.measure(view)
-    content['seconds'] = time.perf_counter() - begun
-    content |= results.environment(net.devices.facts())
-    RunFolder(folder).write_json('evaluation.json', content)
+    if classes and split != NEW and not mirrored:
+        content['beside_training'] = outputs.compare(net, found, console)
+    if classes and mirrored:
+        content['mirrored_gain'] = _mirrored_gain(net, found)
+    with files.replacing(folder) as place:
+        if classes:
+            content |= _classes(view, found, prices, voices, place)
+        else:
+            content |= _numbers(net, found, place)
+        content['net'] = [dataclasses.asdict(row) for row in net.layers()]
+        if split != NEW:
+            content['data_splits'] = _data_splits(pipeline)
+            content['training'] = _training(view, pipeline)
+            content['diagnosis'] = diagnosis.diagnose(
+                net.config.to_dict(), net.result, net.folder.read_metrics(), content
+            )
+        content['cost'] = latency.measure(view)
+        content['seconds'] = time.perf_counter() - begun
+        content |= results.environment(net.devices.facts())
+        RunFolder(place).write_json('evaluation.json', content)
     shown.show(console, content, pipeline.source.holds, folder)
     return content
 
@@ -127,7 +128,10 @@ def _check(split: str, data: str, others: Sequence[str]) -> None:
 
 
 def _folder(net: Trained, split: str, data: str, mirrored: bool) -> pathlib.Path:
-    name = re.sub(r'[^A-Za-z0-9._=-]+', '_', data).strip('_')[-80:] if split == NEW else split
+    name = split
+    if split == NEW:  # The end of a path says most, and the hash tells apart what looks the same.
+        readable = re.sub(r'[^A-Za-z0-9._=-]+', '_', data).strip('_')[-80:]
+        name = f'{readable}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:8]}'
     return net.folder.path / 'evaluation' / f'{name}{"-mirrored" if mirrored else ""}'
 
 
@@ -171,7 +175,7 @@ def _classes(
     view: Trained,
     found: Outputs,
     prices: costs.Costs | None,
-    others: Sequence[str],
+    voices: mistakes.Voices,
     folder: pathlib.Path,
 ) -> dict[str, Any]:
     """Returns the figures of a classifier, and writes its tables, sheets and plots."""
@@ -197,7 +201,7 @@ def _classes(
         else costs.compare(probabilities_NK, labels_N, groups_N, prices),
         'slices': _slices(found),
         'mistakes': mistakes.write(found, softmax(logits_NK.astype(float), axis=1), folder),
-        'suspects': mistakes.write_suspects(view, found, others, folder),
+        'suspects': mistakes.write_suspects(found, voices, folder),
     }
     _write_tables(found, content, probabilities_NK, prices, folder)
     figures = {
@@ -242,8 +246,8 @@ def _calibrate(
         'fitted_on': 'validation',
         'cross_fitted': tuning is None,
         'bin_count': calibration.BINS,
-        'plain': calibration.reliability(logits_NK, labels_N),
-        'scaled': calibration.reliability(scaled_NK, labels_N),
+        'plain': calibration.reliability(logits_NK, labels_N, found.groups_N),
+        'scaled': calibration.reliability(scaled_NK, labels_N, found.groups_N),
         'scaled_log_loss': float(metrics.losses(scaled_NK, labels_N).mean()),
     }
     return content, scaled_NK
@@ -285,7 +289,7 @@ def _slices(found: Outputs) -> dict[str, Any]:
     source, members = found.source, found.members
     classes = found.pipeline.class_names
     ways = slices.candidates(
-        images=source.inputs[members] if source.holds == 'images' else None,
+        images=(source.inputs[i] for i in members) if source.holds == 'images' else None,
         names=found.names,
         labels=[classes[label] for label in found.labels_N],
         files={name: values[members] for name, values in source.files.items()},
@@ -308,7 +312,7 @@ def _columns(found: Outputs) -> dict[str, np.ndarray]:
 
 def _mirrored_gain(net: Trained, found: Outputs) -> metrics.Figure:
     """Returns by how much the accuracy is higher than without mirror images, paired."""
-    plain_NK = net.logits(found.pipeline, found.split)
+    plain_NK = net.mirrored(False).logits(found.pipeline, found.split)
     right_NV = np.stack(
         [v.argmax(axis=1) == found.labels_N for v in (found.values_NK, plain_NK)], axis=1
     ).astype(float)
@@ -326,18 +330,18 @@ def _write_tables(
     names, rows = found.pipeline.class_names, content['per_class']
     parts = [(f, k) for f in ('precision', 'recall', 'f1') for k in ('value', 'low', 'high')]
     heading = [f if k == 'value' else f'{f}_{k}' for f, k in parts]
-    _table(folder / 'per_class.csv', ['class', 'examples', 'predicted', *heading],
-           [[r['name'], r['examples'], r['predicted'], *(r[f][k] for f, k in parts)]
-            for r in rows])  # fmt: skip
+    files.table(folder / 'per_class.csv', ['class', 'examples', 'predicted', *heading],
+                [[r['name'], r['examples'], r['predicted'], *(r[f][k] for f, k in parts)]
+                 for r in rows])  # fmt: skip
     counts = content['confusion']['counts']
-    _table(folder / 'confusion.csv', ['true \\ predicted', *names],
-           [[n, *row] for n, row in zip(names, counts, strict=True)])  # fmt: skip
+    files.table(folder / 'confusion.csv', ['true \\ predicted', *names],
+                [[n, *row] for n, row in zip(names, counts, strict=True)])  # fmt: skip
     guesses_N = found.values_NK.argmax(axis=1)
     decisions: list[list[str]] = [[] for _ in guesses_N]
     if prices:
         decisions = [[prices.decisions[d]] for d in costs.decide(probabilities_NK, prices)]
     plain_NK = softmax(found.values_NK.astype(float), axis=1)
-    _table(
+    files.table(
         folder / 'predictions.csv',
         ['name', 'hash', 'group', 'label', 'prediction', 'probability', 'calibrated_probability',
          *(['decision'] if prices else []), *(f'p({n})' for n in names)],
@@ -359,23 +363,14 @@ def _numbers(net: Trained, found: Outputs, folder: pathlib.Path) -> dict[str, An
     """Returns the figures of a regression, and writes predictions.csv and a plot."""
     predicted_N = tasks.Regression().predictions(found.values_NK, found.pipeline)['prediction']
     last_values_N = found.pipeline.last_values_of(found.split)
-    _table(
+    files.table(
         folder / 'predictions.csv',
         ['name', 'hash', 'group', 'target', 'prediction'],
-        zip(
-            found.names, found.hashes, found.groups_N, found.labels_N, predicted_N, strict=True
-        ),
-    )  # fmt: skip
+        zip(found.names, found.hashes, found.groups_N, found.labels_N, predicted_N, strict=True),
+    )
     _save({'predictions': plots.errors_of_numbers(predicted_N, found.labels_N)}, folder)
     figures = metrics.regression(predicted_N, found.labels_N, found.groups_N, last_values_N)
     return {'figures': figures, 'groups': len(np.unique(found.groups_N))}
-
-
-def _table(path: pathlib.Path, heading: Sequence[str], rows: Any) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(heading)
-        writer.writerows(rows)
 
 
 def _save(figures: dict[str, Figure], folder: pathlib.Path) -> None:

@@ -22,8 +22,8 @@ def effective_counts(
 
     The number of images divided by the design effect, as of Rao and Scott 1992, "A simple method
     for the analysis of clustered binary data", section 2: the variance of a ratio of group sums
-    over that of as many independent images. Where all images are right, or none, nothing can be
-    estimated, and a group counts as one image.
+    over that of as many independent images. Where all images are right, or none, or there is one
+    group alone, nothing can be estimated, and a group counts as one image.
 
     Args:
       hits_NC: what is counted as right, 0 or 1.
@@ -42,7 +42,8 @@ def effective_counts(
         clustered_C = there_C / (there_C - 1) * spread_C / counts_C**2
         alone_C = share_C * (1 - share_C) / counts_C
         as_one_C = (counted_GC**2).sum(axis=0) / counts_C
-        effect_C = np.where(alone_C > 0, clustered_C / alone_C, as_one_C)
+        estimated_C = (alone_C > 0) & (there_C > 1)
+        effect_C = np.where(estimated_C, clustered_C / alone_C, as_one_C)
     return counts_C / np.clip(np.nan_to_num(effect_C, nan=1.0), 1.0, np.maximum(as_one_C, 1.0))
 
 
@@ -73,6 +74,8 @@ def mean_of_classes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns lower and upper bounds [S] of means over classes of figures between 0 and 1.
 
+    NaN where there is one group alone: it shows no variance.
+
     Wilson's interval with the number of images at which a proportion would have the variance that
     the jackknife gives the figure, as Korn and Graubard 1998, "Confidence intervals for proportions
     with small expected number of positive counts estimated from survey data", do for surveys; at
@@ -88,6 +91,8 @@ def mean_of_classes(
     sums_GC, rows = _sums_by_group(values_NC, groups_N)
     total_C, count = sums_GC.sum(axis=0), len(sums_GC)
     values_S = statistic(total_C)
+    if count < 2:
+        return np.full_like(values_S, np.nan), np.full_like(values_S, np.nan)
     jackknife_GS = np.concatenate(
         [statistic(total_C - sums_GC[i : i + rows]) for i in range(0, count, rows)]
     )
@@ -120,6 +125,8 @@ def bootstrap(
 ) -> np.ndarray:
     """Returns the bounds [2, S] of figures that follow from sums over the images.
 
+    NaN where there is one group alone: it shows no variance.
+
     Efron 1987, "Better bootstrap confidence intervals" (BCa): whole groups are drawn with
     replacement, and percentiles corrected for bias and skewness, by the jackknife.
 
@@ -132,6 +139,8 @@ def bootstrap(
     sums_GC, rows = _sums_by_group(values_NC, groups_N)
     count = len(sums_GC)
     total_C = sums_GC.sum(axis=0)
+    if count < 2:
+        return np.full((2, len(statistic(total_C))), np.nan)
     generator = np.random.default_rng(seed)
 
     def draws(replicates: int) -> np.ndarray:

@@ -38,7 +38,9 @@ def measure(trained: Trained) -> dict[str, Any]:
     return {
         'parameters': trained.result['parameters'],
         'weight_bytes': memory.nbytes(weights),
-        'flops_per_example': trained.result['flops_per_example'],
+        # The mirror image is a second example.
+        'flops_per_example': trained.result['flops_per_example']
+        * (1 + trained.recipe.evaluate_mirrored),
         'device': devices.describe(),
         'batches': [_time(trained, devices, variables, batch) for batch in BATCHES],
         'peak_process_bytes': _peak(),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
+from scipy.stats import t as student
 from sklearn import metrics
 
 from evaluation import intervals
@@ -164,7 +165,10 @@ def roc_auc(scores_N: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) ->
     """Returns the area under the ROC curve.
 
     Its interval is that of DeLong et al. 1988, equations 4 to 7, on the scale of log odds (so that
-    it ends before 1), with the components summed by group as of Obuchowski 1997.
+    it ends before 1), with the components summed by group and a factor for each class as of
+    Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data", section 2, and the
+    quantile of t at the degrees of freedom of the rarer class. Without bounds where a class has
+    fewer than two groups.
     """
     positive = labels_N == 1
     m, n = int(positive.sum()), int((~positive).sum())
@@ -174,15 +178,23 @@ def roc_auc(scores_N: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) ->
     parts[positive] = (ranks[positive] - rankdata(scores_N[positive])) / n
     parts[~positive] = 1 - (ranks[~positive] - rankdata(scores_N[~positive])) / m
     area = float(parts[positive].mean())
-    weights = np.where(positive, 1 / m, 1 / n)
+    members_N2 = np.stack([positive / m, ~positive / n], axis=1)
     number, group_N = np.unique(groups_N, return_inverse=True)
-    summed = intervals.group_sums(((parts - area) * weights)[:, None], group_N)
-    error = np.sqrt((summed**2).sum() * len(number) / (len(number) - 1))
+    there_2 = (intervals.group_sums(members_N2, group_N) > 0).sum(axis=0)
+    if there_2.min() < 2:
+        return figure(area, np.nan, np.nan)
+    sums_G2 = intervals.group_sums((parts - area)[:, None] * members_N2, group_N)
+    own_2 = there_2 / (there_2 - 1) * (sums_G2**2).sum(axis=0)
+    both = 2 * len(number) / (len(number) - 1) * sums_G2.prod(axis=1).sum()
+    error = np.sqrt(max(own_2.sum() + both, 0.0))
     inside = np.clip(area, 0.5 / (m * n), 1 - 0.5 / (m * n))
     # Of classes that are told apart without an error the components do not vary.
-    error = max(error, np.sqrt(inside * (1 - inside) / min(m, n)) if area in (0.0, 1.0) else 0.0)
+    error = max(
+        error, np.sqrt(inside * (1 - inside) / there_2.min()) if area in (0.0, 1.0) else 0.0
+    )
     middle = np.log(inside / (1 - inside))
-    half = norm.ppf((1 + intervals.LEVEL) / 2) * error / (inside * (1 - inside))
+    quantile = student.ppf((1 + intervals.LEVEL) / 2, there_2.min() - 1)
+    half = quantile * error / (inside * (1 - inside))
     low, high = (1 / (1 + np.exp(-(middle + side * half))) for side in (-1, 1))
     return figure(area, min(low, area), max(high, area))
 
@@ -190,8 +202,11 @@ def roc_auc(scores_N: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) ->
 def best_threshold(margins_N: np.ndarray, labels_N: np.ndarray) -> float:
     """Returns the log odds above which to say the second class, for the highest balanced accuracy.
 
-    Youden 1950, "Index for rating diagnostic tests"; halfway to the next lower score.
+    Youden 1950, "Index for rating diagnostic tests"; halfway to the next lower score. 0, which is
+    the most probable class, where one of the classes is absent.
     """
+    if len(np.unique(labels_N)) < 2:
+        return 0.0
     false, true, thresholds = metrics.roc_curve(labels_N, margins_N, drop_intermediate=False)
     best = int(np.argmax(true - false))
     threshold = float(min(thresholds[best], margins_N.max() + 1))

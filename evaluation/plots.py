@@ -46,8 +46,9 @@ def two_classes(figures: dict[str, Any], name: str) -> Figure:
     roc, pr = figures['roc'], figures['pr']
     left.plot([0, 1], [0, 1], color=GREY, linestyle='--')
     left.plot(roc['false_positive_rate'], roc['true_positive_rate'], color=BLUE)
-    left.set(xlabel='false positive rate', ylabel='true positive rate',
-             title=f'ROC of {name}, area {figures["roc_auc"]["value"]:.3f}')  # fmt: skip
+    left.set(xlabel='false positive rate', ylabel='true positive rate')
+    title = f'ROC of {name}, area {figures["roc_auc"]["value"]:.3f}'
+    left.set_title(title, parse_math=False)  # A name with two dollar signs is no formula.
     right.step(pr['recall'], pr['precision'], where='post', color=BLUE)
     right.set(xlabel='recall', ylabel='precision', ylim=(0, 1.02),
               title=f'average precision {figures["average_precision"]:.3f}')  # fmt: skip
@@ -65,7 +66,7 @@ def recalls(content: dict[str, Any]) -> Figure:
     )
     errors = np.clip([values - low, high - values], 0, None)
     axes.errorbar(values, range(len(rows)), xerr=errors, fmt='o', color=BLUE, capsize=3)
-    axes.set_yticks(range(len(rows)), [row['name'] for row in rows])
+    axes.set_yticks(range(len(rows)), [row['name'] for row in rows], parse_math=False)
     axes.set(xlabel='recall, with its interval of 95 %', xlim=(-0.02, 1.02))
     return figure
 

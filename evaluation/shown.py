@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from console import Console, interval, percent, size
+from console import Console, bounds, interval, percent, size
 
 _HEADINGS = {
     'accuracy': 'accuracy',
@@ -36,8 +36,7 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
         if figures.get(name):
             written = percent if name in _SHARES else _number
             f = figures[name]
-            bounds = f'{written(f["low"])} to {written(f["high"])}'
-            rows.append([heading, written(f['value']), bounds])
+            rows.append([heading, written(f['value']), bounds(f, written)])
     title = f'{content["split"]}, {figures["examples"]:,} {holds}'
     console.table([title, 'value', '95 % interval'], rows)
     for line in _remarks(content, holds) if content['class_names'] else []:
@@ -56,6 +55,10 @@ def _number(value: float | None) -> str:
     return '-' if value is None else f'{value:.4g}'
 
 
+def _points(share: float | None) -> str:
+    return '-' if share is None else f'{100 * share:+.2f}'
+
+
 def _remarks(content: dict[str, Any], holds: str) -> list[str]:
     """Returns sentences on what is behind the figures."""
     known = [row for row in content['per_class'] if row['recall']['value'] is not None]
@@ -71,22 +74,21 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
     if two := content['two_classes']:
         threshold = two['threshold']
         lines.append(
-            f'ROC AUC {two["roc_auc"]["value"]:.4f} ({two["roc_auc"]["low"]:.4f} to '
-            f'{two["roc_auc"]["high"]:.4f}); the best threshold, {threshold["probability"]:.3f} '
+            f'ROC AUC {interval(two["roc_auc"], _number)}; the best threshold, '
+            f'{threshold["probability"]:.3f} '
             f'(chosen on validation{", cross-fitted" if threshold["cross_fitted"] else ""}), has a '
             f'balanced accuracy of {interval(threshold["balanced_accuracy"])}'
         )
     if costs := content['costs']:
-        difference = costs['difference']
         lines.append(
-            f'Expected cost: {costs["argmax"]["value"]:.4g} by the most probable class, '
-            f'{costs["cost_optimal"]["value"]:.4g} by the rule of least cost; difference '
-            f'{difference["value"]:.4g} ({difference["low"]:.4g} to {difference["high"]:.4g})'
+            f'Expected cost: {_number(costs["argmax"]["value"])} by the most probable class, '
+            f'{_number(costs["cost_optimal"]["value"])} by the rule of least cost; difference '
+            f'{interval(costs["difference"], _number)}'
         )
     if gain := content.get('mirrored_gain'):
+        points = _points(gain['value'])
         lines.append(
-            f'Mirror images change the accuracy by {100 * gain["value"]:+.2f} points '
-            f'({100 * gain["low"]:+.2f} to {100 * gain["high"]:+.2f})'
+            f'Mirror images change the accuracy by {points} points ({bounds(gain, _points)})'
         )
     if worst := content['slices']['worst']:
         lines.append(
@@ -103,7 +105,9 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
 
 def _calibration(calibration: dict[str, Any]) -> str:
     plain, scaled = calibration['plain'], calibration['scaled']
-    doubt = ' (too few errors to tell)' if calibration['temperature_undetermined'] else ''
+    doubt = (
+        ' (a guess: these examples tell none)' if calibration['temperature_undetermined'] else ''
+    )
     usual = plain['if_calibrated']
     return (
         f'Calibration error: {percent(plain["expected_calibration_error"])} (exact probabilities '

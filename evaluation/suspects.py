@@ -16,11 +16,13 @@ class Suspects(NamedTuple):
       margin_N: of each image (not in this order), the probability of its label minus that of the
         most probable other class.
       flagged_N: whether confident learning counts the image as mislabelled.
+      suggestion_N: the class that a flagged image is counted as; of others the most probable one.
     """
 
     order_N: np.ndarray
     margin_N: np.ndarray
     flagged_N: np.ndarray
+    suggestion_N: np.ndarray
 
 
 def find(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> Suspects:
@@ -48,4 +50,6 @@ def find(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> Suspects:
     confident_NK = probabilities_NK >= threshold_K
     best_N = np.where(confident_NK, probabilities_NK, -1.0).argmax(axis=1)
     flagged_N = confident_NK.any(axis=1) & (best_N != labels_N)
-    return Suspects(np.argsort(margin_N, kind='stable'), margin_N, flagged_N)
+    suggestion_N = np.where(flagged_N, best_N, probabilities_NK.argmax(axis=1))
+    order_N = np.argsort(margin_N, kind='stable')
+    return Suspects(order_N, margin_N, flagged_N, suggestion_N)

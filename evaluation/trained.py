@@ -11,7 +11,7 @@ import numpy as np
 import input_pipeline
 from configs import default
 from console import Console
-from data import normalization
+from data import cache, normalization, splits
 from data.listing import Source
 from errors import UserError, did_you_mean
 from evaluation.ended import NEW, SPLITS, read_run, stored
@@ -36,6 +36,8 @@ class Trained:
       devices: on which the net runs.
       recipe: what a step is made of; `recipe.model` is the net.
       variables: the reported weights, running statistics and normalisation, on the devices.
+      targets: mean and standard deviation of the training targets, in float32; None where there
+        are classes.
     """
 
     folder: RunFolder
@@ -44,6 +46,7 @@ class Trained:
     devices: Any
     recipe: recipe.Recipe
     variables: dict[str, Any]
+    targets: dict[str, Any] | None
 
     @property
     def class_names(self) -> list[str]:
@@ -72,15 +75,18 @@ class Trained:
 
         return self.devices.collect(pipeline.eval_batches(split), outputs)
 
-    def mirrored(self) -> 'Trained':
+    def mirrored(self, averaged: bool = True) -> 'Trained':
         """Returns the same net that averages the logits of each image and its mirror image.
+
+        Args:
+          averaged: whether it does; a run may have been trained to.
 
         Raises:
           UserError: its inputs are no images.
         """
         if len(self.input_shape) != 3:
             raise UserError(f'--mirrored is for images, and {self.config.dataset.name} holds none.')
-        return dataclasses.replace(self, recipe=self.recipe._replace(evaluate_mirrored=True))
+        return dataclasses.replace(self, recipe=self.recipe._replace(evaluate_mirrored=averaged))
 
     def own_data(self, console: Console, moved_to: str = '') -> Pipeline:
         """Loads the data of the run, split as they were by content hash.
@@ -93,8 +99,9 @@ class Trained:
           UserError: it is not there any more, or has changed.
         """
         name = moved_to or self.config.dataset.name
-        changes = {'dataset.name': name,
-                   'dataset.splits_file': os.fspath(self.folder.path / 'splits.json')}  # fmt: skip
+        changes = {'dataset.name': name}
+        if not name.startswith('series:'):  # Whose splits follow time.
+            changes['dataset.splits_file'] = os.fspath(self.folder.path / 'splits.json')
         config = _changed(self.config, changes)
         resolution = scaling.multipliers(config.scale).resolution
         try:
@@ -110,11 +117,11 @@ class Trained:
         return dataclasses.replace(pipeline, streams=True)
 
     def new_data(self, name: str, console: Console) -> Pipeline:
-        """Loads other images, all in one split; those that the run was trained on are left out.
+        """Loads other images, all in one split; those in the splits of the run are left out.
 
         Raises:
           UserError: there are no such images, they have classes that the run does not know, or all
-            of them were in its training.
+            of them are in its splits.
         """
         if len(self.input_shape) != 3:
             raise UserError(
@@ -125,12 +132,18 @@ class Trained:
         size = height if height == width else 0
         changes = {'dataset.name': name, 'dataset.image_size': size, 'dataset.channels': channels}
         dataset = _changed(self.config, changes).dataset
-        source = input_pipeline.read(dataset, console)
+        source = input_pipeline.read(dataset, console, judged=True)
         input_pipeline.check_readable(source, dataset.max_unreadable)
         if source.inputs.shape[1:] != self.input_shape:
             shapes = ('x'.join(map(str, s)) for s in (source.inputs.shape[1:], self.input_shape))
             raise UserError(f'{name} holds inputs of {", and the net takes ".join(shapes)}.')
         source = _relabelled(source, name, self.class_names)
+        if source.skipped:
+            console.line(
+                f'          {len(source.skipped):,} images cannot be read and are left out: '
+                f'{cache.listed(source.skipped)}',
+                always=True,
+            )
         return Pipeline(
             name=name,
             source=source,
@@ -143,20 +156,24 @@ class Trained:
         )
 
     def _unseen(self, source: Source, name: str, console: Console) -> np.ndarray:
-        """Returns the indices of the images that had no part in training."""
+        """Returns the indices of the images that are in no split of the run.
+
+        Of validation images too, since the temperature and the threshold are fitted on them, and of
+        test images, which new data shall not open.
+        """
         known = self.folder.read_json('splits.json')
-        used = {digest for part in ('train', 'stopping') for digest in known.get(part, ())}
+        used = {digest for part in splits.SPLITS for digest in known.get(part, ())}
         unseen = np.flatnonzero([digest not in used for digest in source.hashes.tolist()])
         left_out = len(source.hashes) - len(unseen)
         if not len(unseen):
             raise UserError(
-                f'The run was trained on all {left_out:,} images of {name}: nothing is left to '
-                'judge it by. Give other images, or leave --data out for its own splits.'
+                f'The run knows all {left_out:,} images of {name} from its splits: nothing is left '
+                'to judge it by. Give other images, or leave --data out for its own splits.'
             )
         if left_out:
             console.line(
-                f'          {left_out:,} images of {name} were in the training of this run and '
-                'are left out',
+                f'          {left_out:,} images of {name} are in the splits of this run and are '
+                'left out',
                 always=True,
             )
         return unseen
@@ -179,6 +196,9 @@ class Trained:
     def _check_unchanged(self, name: str, pipeline: Pipeline) -> None:
         """Checks that the held-out examples have the labels they had in training.
 
+        And of numbers that the unit of the outputs, which follows the training targets, is the
+        same. Other labels of training examples change no figure.
+
         Raises:
           UserError: says what differs.
         """
@@ -191,6 +211,14 @@ class Trained:
                 raise UserError(
                     f'{name} has changed since the run: {what} of the {split} split. Undo that, '
                     'or evaluate it as new data: --data without --split.'
+                )
+        if pipeline.targets and self.targets:
+            offset, scale = pipeline.targets
+            known = [float(self.targets[key]) for key in ('offset', 'scale')]
+            if not np.allclose([offset, scale], known, rtol=1e-6, atol=1e-6 * scale):
+                raise UserError(
+                    f'{name} has changed since the run: the targets of its training split. Undo '
+                    'that, or train again.'
                 )
 
 
@@ -213,7 +241,8 @@ def open_run(path: str | os.PathLike, batch_size: int = 0) -> Trained:
     devices = open_devices(config)
     parts = recipe.build(config, len(result['class_names']))
     state = _restore(folder, parts, result, config.seed)
-    return Trained(folder, config, result, devices, parts, devices.replicate(state.reported()))
+    variables = devices.replicate(state.reported())
+    return Trained(folder, config, result, devices, parts, variables, state.targets)
 
 
 def _restore(

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.convolution import alike
+
 
 class BatchNorm(nn.Module):
     """Batch norm (Ioffe and Szegedy 2015, algorithm 1) over the global batch.
 
     Variables, arguments and numbers of the forward pass are those of `nn.BatchNorm`: parameters
     `scale` and `bias`, and running statistics `mean` and `var`, each [C]. Statistics are computed
-    in float32 at least. Training needs the mapped axis.
+    in float32 at least. Training needs the mapped axis, and takes gradients in reverse mode only.
     """
 
     use_running_average: bool
@@ -36,7 +38,7 @@ class BatchNorm(nn.Module):
             y = _affine(x, mean, jax.lax.rsqrt(variance + self.epsilon) * scale, bias)
             return y.astype(self.dtype)
         axis = None if self.is_initializing() else self.axis_name
-        y, mean, variance = _normalize(x, scale, bias, self.epsilon, axis)
+        y, mean, variance = _normalize(*alike(x, scale, bias), self.epsilon, axis)
         if not self.is_initializing():
             for old, new in ((means, mean), (variances, variance)):
                 new = jax.lax.stop_gradient(new)

@@ -97,14 +97,14 @@ def conv_general_dilated(
         if window.groups == 1 and _padding_share(images_BHWC, kernel_HWIO, window) > _MOST_PADDING:
             return _by_products(images_BHWC, kernel_HWIO, window)
         if onednn.version():
-            return _convolve(*_alike(images_BHWC, kernel_HWIO), window)
+            return _convolve(*alike(images_BHWC, kernel_HWIO), window)
     return _by_xla(images_BHWC, kernel_HWIO, window, lhs_dilation, precision)
 
 
-def _alike(*arrays: jax.Array) -> list[jax.Array]:
+def alike(*arrays: jax.Array) -> list[jax.Array]:
     """Casts arrays so that under shard_map all vary over the axes over which one does.
 
-    Outside of the derivative written here, so that JAX sums gradients over the devices.
+    Outside of derivatives written by hand, so that JAX sums gradients over the devices.
     """
     axes = frozenset.union(*(jax.typeof(array).mat.varying for array in arrays))
     return [

@@ -371,11 +371,12 @@ def _on_all_cores(prepare: Callable[[], None], run: Callable[[int], None], count
         with not_ready:
             for _ in range(helpers):
                 _helpers().put(help_out)
-            prepare()
+            try:
+                prepare()
+            except BaseException:
+                collections.deque(left, maxlen=0)  # Nothing is begun.
+                raise
         take()
-    except BaseException:
-        collections.deque(left, maxlen=0)  # Nothing more is begun.
-        raise
     finally:
         errors = [ended.get() for _ in range(helpers)]
     for error in filter(None, errors):

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models import layers
+from models.batch_norm import BatchNorm
 
-_NORMS = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _BESIDE = ('shortcut', 'squeeze')  # In the names of modules beside the longest path.
 
 

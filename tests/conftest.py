@@ -118,6 +118,14 @@ def tiny_config():
     return make
 
 
+@pytest.fixture
+def short_latency(monkeypatch):
+    """Evaluations in this process time a few calls, not a second and a half of them."""
+    from evaluation import latency
+
+    monkeypatch.setattr(latency, '_SECONDS', 0.01)
+
+
 def audit(*arguments, status=0, **environment):
     """Runs `python audit.py ...`, checks its exit status and returns (stdout, stderr)."""
     return finish(start(*arguments, command='audit.py', **environment), status)

@@ -30,6 +30,30 @@ def run(kind, dtype, train=True):
     return jax.jit(jax.vmap(each, axis_name=AXIS))(X, COTANGENT)
 
 
+def test_under_shard_map_with_its_check():
+    norm = BatchNorm(use_running_average=False, axis_name=AXIS)
+    variables = norm.init(jax.random.key(2), X[0])
+    mesh = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
+    parts = jax.sharding.PartitionSpec
+
+    def loss(kind, params):
+        def share(params, x):
+            given = {**variables, 'params': params}
+            y, changed = kind(use_running_average=False, axis_name=AXIS).apply(
+                given, x, mutable=['batch_stats']
+            )
+            return jax.lax.psum((y * COTANGENT[0]).sum(), AXIS), changed
+
+        mapped = jax.shard_map(share, mesh=mesh, in_specs=(parts(), parts(AXIS)), out_specs=parts())
+        return mapped(params, X[0])
+
+    gradients = [
+        jax.jit(jax.grad(lambda params: loss(kind, params)[0]))(variables['params'])  # noqa: B023
+        for kind in (BatchNorm, nn.BatchNorm)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), *gradients)
+
+
 @pytest.mark.parametrize('train', [True, False])
 @pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 1e-5), ('bfloat16', 1e-2)])
 def test_it_is_that_of_flax(train, dtype, tolerance):

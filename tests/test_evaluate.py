@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -13,11 +14,12 @@ from sklearn.datasets import load_digits
 from configs import default
 from console import Console
 from errors import UserError
-from evaluation import metrics, outputs
+from evaluation import metrics, mistakes, outputs
 from evaluation.evaluate import evaluate_run
 from evaluation.trained import open_run
 from training.loop import train_and_evaluate
 
+pytestmark = pytest.mark.usefixtures('short_latency')
 NAMES = ['eight', 'one', 'zero']
 QUIET = Console(quiet=True)
 
@@ -118,48 +120,123 @@ def test_the_batch_size_and_the_devices_change_nothing(run):
         assert found['log_loss']['value'] == pytest.approx(seven['log_loss']['value'], rel=1e-6)
 
 
-def test_new_photos_costs_and_mirror_images(run, tmp_path):
+def test_new_photos_costs_and_mirror_images(run, tmp_path, capsys):
     new = digits(tmp_path / 'new', 120, 170, brighter=20)
     shutil.rmtree(new / 'one')
+    odd = next((new / 'zero').rglob('*.png'))
+    odd.rename(odd.with_name(os.fsdecode(b'caf\xe9.png')))
+    (new / 'zero' / 'broken.png').write_bytes(b'no image')
     matrix = tmp_path / 'costs.csv'
     matrix.write_text(',zero,one,eight\nzero,0,1,1\none,1,0,1\neight,50,1,0\n')
-    content = evaluate_run(
-        run, data=f'folder:{new}', costs_file=str(matrix), mirrored=True, quiet=True
-    )
-    (folder,) = (run / 'evaluation').glob('folder_*new-mirrored')
+    content = evaluate_run(run, data=f'folder:{new}', costs_file=str(matrix), mirrored=True)
+    assert '1 images cannot be read and are left out: zero/broken.png' in capsys.readouterr().out
+    assert [entry['name'] for entry in content['unreadable']] == ['zero/broken.png']
+    (folder,) = (run / 'evaluation').glob('*new-????????-mirrored')
     assert content['figures']['examples'] == 100
     assert [row['examples'] for row in content['per_class']] == [50, 0, 50]
     assert content['per_class'][1]['recall']['value'] is None
-    assert content['mirrored_gain']['low'] <= content['mirrored_gain']['value']
     assert content['costs']['decisions'] == NAMES
     taken = [row['decision'] for row in rows(folder / 'predictions.csv')]
     assert {name: taken.count(name) for name in NAMES} == content['costs']['taken']
     assert not content['calibration']['cross_fitted']
+    result = json.loads((run / 'result.json').read_text())
+    assert content['cost']['flops_per_example'] == 2 * result['flops_per_example']
+    plain = evaluate_run(run, data=f'folder:{new}', quiet=True)
+    gain = content['figures']['accuracy']['value'] - plain['figures']['accuracy']['value']
+    assert gain
+    assert content['mirrored_gain']['value'] == pytest.approx(gain)
+    # A run that was trained to average them gains as much over the net without.
+    trained_so = shutil.copytree(run, tmp_path / 'run')
+    config = json.loads((run / 'config.json').read_text()) | {'evaluate_mirrored': True}
+    (trained_so / 'config.json').write_text(json.dumps(config))
+    again = evaluate_run(trained_so, data=f'folder:{new}', mirrored=True, quiet=True)
+    assert again['mirrored_gain'] == content['mirrored_gain']
 
 
-def test_what_the_net_was_trained_on_does_not_judge_it(run, photos, tmp_path, capsys):
-    content = evaluate_run(run, data=f'folder:{photos}')
-    splits = json.loads((run / 'splits.json').read_text())
-    assert content['figures']['examples'] == 360 - len(splits['train'])
-    assert f'{len(splits["train"])} images of' in capsys.readouterr().out
-    known = tmp_path / 'known'
-    for digest in splits['train']:
-        (known / splits['names'][digest]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(photos / splits['names'][digest], known / splits['names'][digest])
-    with pytest.raises(UserError, match='was trained on all'):
-        evaluate_run(run, data=f'folder:{known}', quiet=True)
+def test_new_photos_of_one_class_in_a_folder_of_any_name(run, tmp_path):
+    new = digits(tmp_path / 'new' / 'test', 120, 130).parent
+    shutil.rmtree(new / 'test' / 'one')
+    shutil.rmtree(new / 'test' / 'zero')
+    more = digits(tmp_path / 'new_test', 130, 150)
+    shutil.rmtree(more / 'zero')
+    table = tmp_path / 'table.csv'
+    lines = [f'{path},one' for path in sorted(more.glob('one/*/*.png'))]
+    table.write_text('\n'.join(['path,label', *lines]))
+    for data, examples in ((new, [10, 0, 0]), (new / 'test', [10, 0, 0]), (more, [20, 20, 0]),
+                           (table, [0, 20, 0])):  # fmt: skip
+        content = evaluate_run(run, data=f'folder:{data}', quiet=True)
+        assert [row['examples'] for row in content['per_class']] == examples
+    assert len([*(run / 'evaluation').glob('*new_test-????????')]) == 2
 
 
-def test_other_runs_speak_of_more_images(run, tmp_path):
+def test_what_the_run_knows_does_not_judge_it(run, photos, tmp_path, capsys):
+    with pytest.raises(UserError, match='knows all 360 images'):
+        evaluate_run(run, data=f'folder:{photos}', quiet=True)
+    more = digits(shutil.copytree(photos, tmp_path / 'more'), 120, 125)
+    content = evaluate_run(run, data=f'folder:{more}')
+    assert content['figures']['examples'] == 15
+    assert '360 images of' in capsys.readouterr().out
+
+
+def test_other_runs_speak_of_the_images_they_held_out(run, tmp_path):
     other = shutil.copytree(run, tmp_path / 'other')
+    splits = json.loads((run / 'splits.json').read_text())
+
+    def held_out(hashes, said):
+        """Lets the other run have held out these images and said this class of each."""
+        labels = [NAMES.index(splits['names'][h].split('/')[0]) for h in hashes]
+        logits = np.where(np.arange(3) == NAMES.index(said), 9.0, 0.0)
+        arrays = {'hash': np.asarray(hashes), 'label': np.asarray(labels),
+                  'logits': np.tile(logits, (len(hashes), 1))}  # fmt: skip
+        np.savez(other / 'predictions.npz', **{f'validation_{k}': v for k, v in arrays.items()})
+
+    both, alone, sealed = splits['validation'][:5], splits['train'][:20], splits['test'][:5]
+    held_out([*both, *alone, *sealed], 'one')
     content = evaluate_run(run, others=[str(other)], quiet=True)
-    assert content['suspects']['runs'] == 2
-    table = rows(run / 'evaluation' / 'validation' / 'suspects.csv')
-    assert {row['nets'] for row in table} == {'2'}
+    examined = len(splits['validation']) + 20
+    assert (content['suspects']['runs'], content['suspects']['examined']) == (2, examined)
+    table = {row['name']: row for row in rows(run / 'evaluation' / 'validation' / 'suspects.csv')}
+    spoken_of_twice = {name for name, row in table.items() if row['nets'] == '2'}
+    assert spoken_of_twice == {splits['names'][h] for h in both}
+    for name in (splits['names'][h] for h in alone):
+        assert table[name]['suggestion'] == 'one'
+        assert (float(table[name]['margin']) > 0.9) == name.startswith('one/')
+
+    def refused(message, *others):
+        before = sorted(p.name for p in (run / 'evaluation' / 'validation').iterdir())
+        with pytest.raises(UserError, match=message):
+            evaluate_run(run, others=[str(o) for o in others], quiet=True)
+        assert sorted(p.name for p in (run / 'evaluation' / 'validation').iterdir()) == before
+        assert not [p for p in (run / 'evaluation').iterdir() if p.name.startswith('.')]
+
+    refused('There is no run folder', run.parent / 'typo')
+    refused('twice, or the run itself', run)
+    refused('twice, or the run itself', other, tmp_path / '.' / 'other')
+    held_out(sealed, 'one')
+    refused('none of the 5 images that this run held out', other)
     result = json.loads((other / 'result.json').read_text())
     (other / 'result.json').write_text(json.dumps(result | {'class_names': ['a', 'b', 'c']}))
-    with pytest.raises(UserError, match='has other classes'):
-        evaluate_run(run, others=[str(other)], quiet=True)
+    refused('has other classes', other)
+
+
+def test_equal_files_in_two_classes_are_told_apart(run, photos, tmp_path):
+    """The other run held out the copy with the wrong label, this one that with the right one."""
+    net = open_run(run)
+    pipeline = net.own_data(QUIET)
+    held, trained = pipeline.members['validation'][0], pipeline.members['train'][0]
+    source = pipeline.source
+    source.hashes[trained] = source.hashes[held]
+    source.labels[trained] = (source.labels[held] + 1) % 3
+    found = outputs.compute(net, pipeline, 'validation')
+    said = {'hash': source.hashes[[trained]], 'label': source.labels[[trained]],
+            'logits': np.eye(3)[source.labels[[held]]] * 9}  # fmt: skip
+    content = mistakes.write_suspects(found, {'other': said}, tmp_path)
+    assert content['examined'] == len(found.labels_N) + 1
+    table = {row['name']: row for row in rows(tmp_path / 'suspects.csv')}
+    assert all(row['nets'] == '1' for row in table.values())
+    wrong = table[source.names[trained]]
+    assert (wrong['label'], wrong['flagged']) == (NAMES[source.labels[trained]], '1')
+    assert wrong['suggestion'] == NAMES[source.labels[held]]
 
 
 def test_data_that_moved_are_found_again(run, photos, tmp_path):
@@ -236,12 +313,41 @@ def test_a_folder_without_a_net_says_what_is_missing(run, tmp_path):
     refused(status('diverged'), 'diverged at step 3')
 
 
+def test_a_config_field_is_no_flag_of_this_command(run):
+    _, err = evaluate(run, '--split=foo', '--config.epochs=1', status=2)
+    assert err.count('\n') == 1
+    assert err.startswith('evaluate.py: ')
+
+
 def test_an_empty_split_is_named(run):
     net = open_run(run)
     pipeline = net.own_data(QUIET)
     pipeline.members['test'] = np.array([], int)
     with pytest.raises(UserError, match=r'The test split of .* is empty'):
         outputs.compute(net, pipeline, 'test')
+
+
+def test_two_classes_with_names_that_look_like_formulas(tmp_path):
+    generator = np.random.default_rng(0)
+    names = np.asarray([r'$\no$', 'yes_$5$'])
+    values = generator.normal(size=(200, 2)).round(4)
+    labels = names[(values[:, 0] + generator.normal(size=200) > 0).astype(int)]
+    lines = ['a,b,label', *(f'{a},{b},{n}' for (a, b), n in zip(values, labels, strict=True))]
+    (tmp_path / 'table.csv').write_text('\n'.join(lines))
+    config = default.get_config(f'table:{tmp_path / "table.csv"}', 'dense')
+    config.update_from_flattened_dict({'epochs': 3.0, 'batch_size': 32})
+    result = train_and_evaluate(config, tmp_path / 'run', quiet=True)
+    content = evaluate_run(tmp_path / 'run', split='test', quiet=True)
+    two = content['two_classes']
+    assert two['roc_auc']['value'] == pytest.approx(result['test']['roc_auc'])
+    assert two['roc_auc']['low'] < two['roc_auc']['value'] < two['roc_auc']['high']
+    assert 0 < two['threshold']['probability'] < 1
+    assert not two['threshold']['cross_fitted']
+    folder = tmp_path / 'run' / 'evaluation' / 'test'
+    for name in ('confusion', 'recall', 'roc_pr'):
+        assert Image.open(folder / f'{name}.png').size[0] > 100
+    predictions = rows(folder / 'predictions.csv')
+    assert {row['label'] for row in predictions} == set(names)
 
 
 def test_numbers_have_figures_of_their_own(tmp_path):
@@ -256,6 +362,14 @@ def test_numbers_have_figures_of_their_own(tmp_path):
     for name in ('rmse', 'mae', 'r2'):
         assert content['figures'][name]['value'] == pytest.approx(result['test'][name], rel=1e-5)
     assert len(rows(tmp_path / 'run' / 'evaluation' / 'test' / 'predictions.csv')) == 40
+    net = open_run(tmp_path / 'run')
+    changed = 1 + net.own_data(QUIET).members['train'][0]
+    lines[changed] = ','.join([*lines[changed].split(',')[:3], '9.0'])
+    (tmp_path / 'table.csv').write_text('\n'.join(lines))
+    with pytest.raises(UserError, match='the targets of its training split'):
+        net.own_data(QUIET)
+    with pytest.raises(UserError, match='--costs and --others are for classes'):
+        evaluate_run(tmp_path / 'run', costs_file='costs.csv', quiet=True)
     with pytest.raises(UserError, match='--mirrored is for images'):
         evaluate_run(tmp_path / 'run', mirrored=True, quiet=True)
     with pytest.raises(UserError, match='--data is for images'):

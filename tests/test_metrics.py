@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn import metrics as reference
 
 from errors import UserError
-from evaluation import calibration, costs, intervals, metrics, slices, suspects
+from evaluation import calibration, costs, intervals, metrics, shown, slices, suspects
 
 SHARES = np.array([0.5, 0.2, 0.2, 0.1])
 
@@ -111,6 +111,46 @@ def test_intervals_cover_what_they_say():
         assert 0.93 <= share <= 0.975, (name, share)
 
 
+@pytest.mark.parametrize('margin', [1.0, 4.0])
+def test_intervals_cover_at_other_accuracies(margin):
+    """Accuracies of 0.57 and 0.98, in groups of two that have their noise in common."""
+
+    def grouped(generator, count):
+        labels = generator.choice(4, count // 2, p=SHARES)
+        logits = generator.normal(size=(count // 2, 4))
+        logits[np.arange(count // 2), labels] += margin
+        return (2 * logits).repeat(2, axis=0), labels.repeat(2)
+
+    logits, labels = grouped(np.random.default_rng(13), 400_000)
+    accuracy = (logits.argmax(1) == labels).mean()
+    recall = reference.balanced_accuracy_score(labels, logits.argmax(1))
+
+    def one(generator):
+        logits, labels = grouped(generator, 400)
+        figures = metrics.classification(logits, labels, np.arange(400) // 2)
+        return {
+            'accuracy': (figures['accuracy'], accuracy),
+            'balanced_accuracy': (figures['balanced_accuracy'], recall),
+        }
+
+    for name, share in coverage(300, one).items():
+        assert 0.915 <= share <= 0.985, (name, share)
+
+
+@pytest.mark.parametrize('pairs', [1, 2])
+def test_few_positives_leave_the_area_uncertain(pairs):
+    """Eight positives among 300, alone or each of them twice."""
+    positive = np.arange(300) < 8
+    groups = np.repeat(np.arange(300), pairs)
+
+    def one(generator):
+        scores = generator.normal(size=300) + 1.0 * positive
+        scores, labels = scores.repeat(pairs), positive.astype(int).repeat(pairs)
+        return {'area': (metrics.roc_auc(scores, labels, groups), norm.cdf(1 / np.sqrt(2)))}
+
+    assert 0.93 <= coverage(600, one)['area'] <= 0.975
+
+
 def test_groups_are_what_is_counted():
     """Eight photos of one plant are right or wrong together: without groups intervals are lies."""
 
@@ -127,6 +167,27 @@ def test_groups_are_what_is_counted():
     assert 0.91 <= share['groups'] <= 0.99
     assert 0.91 <= share['bootstrap'] <= 0.99
     assert share['images'] < 0.7
+
+
+def test_one_group_alone_is_one_witness():
+    generator = np.random.default_rng(10)
+    logits, labels = draw(generator, 40, shares=np.array([0.5, 0.5]))
+    one = np.zeros(40, int)
+    right = metrics.proportion(np.arange(40) < 30, one)
+    assert right['high'] - right['low'] > 0.8
+    figures = metrics.classification(logits, labels, one)
+    for name in ('balanced_accuracy', 'macro_f1', 'log_loss'):
+        assert figures[name]['value'] > 0
+        assert figures[name]['low'] is figures[name]['high'] is None
+    assert metrics.roc_auc(metrics.margins(logits), labels, one)['low'] is None
+    numbers = metrics.regression(labels + 0.1, labels, one, None)
+    assert numbers['rmse']['value'] == pytest.approx(0.1)
+    assert numbers['rmse']['low'] is None
+    assert shown.interval({'value': 0.9, 'low': None, 'high': None}) == '90.00 % (unknown)'
+
+
+def test_a_class_that_is_absent_leaves_the_threshold_at_even_odds():
+    assert metrics.best_threshold(np.array([1.0, 2, 3]), np.ones(3, int)) == 0
 
 
 def test_two_classes_have_curves_and_a_threshold():
@@ -177,8 +238,9 @@ def test_the_temperature_of_a_miscalibrated_net_is_found(temperature):
     found = calibration.fit_temperature(logits, labels)
     assert found.value == pytest.approx(temperature, rel=0.06)
     assert not found.undetermined
-    before = calibration.reliability(logits, labels)
-    after = calibration.reliability(calibration.cross_fitted(logits, labels, alone(labels)), labels)
+    before = calibration.reliability(logits, labels, alone(labels))
+    scaled = calibration.cross_fitted(logits, labels, alone(labels))
+    after = calibration.reliability(scaled, labels, alone(labels))
     assert before['expected_calibration_error'] > before['if_calibrated']['high']
     assert after['expected_calibration_error'] < after['if_calibrated']['high']
 
@@ -187,14 +249,46 @@ def test_calibration_error_of_a_hand_made_case():
     # Four of probability 0.8 (three right), four of 0.6 (all right): (4 * 0.05 + 4 * 0.4) / 8.
     chances = np.repeat([[0.8, 0.2], [0.6, 0.4]], 4, axis=0)
     labels = np.array([0, 0, 0, 1, 0, 0, 0, 0])
-    found = calibration.reliability(np.log(chances), labels)
+    found = calibration.reliability(np.log(chances), labels, alone(labels))
     assert found['expected_calibration_error'] == pytest.approx(0.225)
     assert [b['examples'] for b in found['bins'] if b['examples']] == [4, 4]
 
 
-def test_a_net_without_errors_tells_no_temperature():
-    logits = 5 * np.eye(3)[np.arange(30) % 3]
-    assert calibration.fit_temperature(logits, np.arange(30) % 3).undetermined
+def test_few_errors_tell_little_of_the_temperature():
+    labels = np.arange(60) % 3
+    logits = 5 * np.eye(3)[labels]
+    found = calibration.fit_temperature(logits, labels)
+    assert found.undetermined
+    assert 0.5 < found.value < 1
+    # One error in one fold: the other folds fit a temperature for it without any.
+    labels[7] = 2
+    assert not calibration.fit_temperature(logits, labels).undetermined
+    scaled = calibration.cross_fitted(logits, labels, alone(labels))
+    assert np.abs(scaled / np.maximum(logits, 1e-9)).max() < 2
+    # No better than chance, and sure of it.
+    half = calibration.fit_temperature(20 * np.eye(2)[np.arange(16) % 2], np.arange(16) // 8)
+    assert half.undetermined
+    assert 2 < half.value < 50
+
+
+def test_calibration_counts_groups():
+    """Exact probabilities, but eight photos of one plant are right or wrong together."""
+    generator = np.random.default_rng(11)
+    beyond, of_images, held, groups = [], [], [], np.repeat(np.arange(40), 8)
+    for _ in range(40):
+        chances = np.repeat(generator.uniform(0.55, 0.98, 40), 8)
+        labels = np.repeat(generator.random(40), 8) > chances
+        logits = np.log(np.stack([chances, 1 - chances], axis=1))
+        labels = labels.astype(int)
+        found = calibration.reliability(logits, labels, groups)
+        beyond.append(found['expected_calibration_error'] > found['if_calibrated']['high'])
+        images = calibration.reliability(logits, labels, alone(labels))
+        of_images.append(found['expected_calibration_error'] > images['if_calibrated']['high'])
+        held += [b['accuracy']['low'] <= b['confidence'] <= b['accuracy']['high']
+                 for b in found['bins'] if b['examples']]  # fmt: skip
+    assert np.mean(beyond) < 0.13
+    assert np.mean(of_images) > 0.5
+    assert np.mean(held) > 0.9
 
 
 # Costs.
@@ -272,6 +366,30 @@ def test_a_slice_that_is_harder_is_named_and_chance_is_not():
     assert alarms <= 6
 
 
+def test_slices_of_groups_are_judged_by_groups():
+    """Eight photos of one plant are right or wrong together; its site has nothing to do with it."""
+    generator = np.random.default_rng(12)
+    groups, alarms = np.repeat(np.arange(60), 8), []
+    for _ in range(50):
+        sites = {'site': generator.integers(4, size=60).repeat(8).astype(str)}
+        right = (generator.random(60) < 0.8).repeat(8)
+        found = [slices.judge(sites, right, g) for g in (groups, np.arange(480))]
+        alarms.append([f['worst']['p'] < 0.05 for f in found])
+    of_groups, of_images = np.mean(alarms, axis=0)
+    assert of_groups < 0.13
+    assert of_images > 0.3
+    right = np.where(sites['site'] == '0', generator.random(60).repeat(8) < 0.3, right)
+    assert slices.judge(sites, right, groups)['worst']['value'] == '0'
+
+
+def test_the_worst_slice_is_one_that_chance_does_not_explain():
+    camera = np.repeat(['small', 'large', 'rest'], [10, 400, 600])
+    right = np.concatenate([np.arange(10) < 6, np.arange(400) < 300, np.arange(600) < 580])
+    found = slices.judge({'camera': camera}, right, np.arange(1010))
+    assert found['worst']['value'] == 'large'
+    assert 'more than chance' in found['note']
+
+
 def test_slices_follow_folders_sizes_and_brightness():
     names = [f'oak/{site}/{i}.jpg' for i, site in enumerate(['north', 'south'] * 3)]
     files = {'width': np.arange(1, 7), 'height': np.ones(6, int), 'mode': np.full(6, 'RGB')}
@@ -281,6 +399,10 @@ def test_slices_follow_folders_sizes_and_brightness():
     assert found['image size'].tolist()[::5] == ['the smallest third', 'the largest third']
     assert found['brightness'].tolist()[::5] == ['the darkest third', 'the brightest third']
     assert set(found) == {'camera', 'folder', 'image size', 'brightness'}
+    columns = {'brightness': np.asarray(['low', 'high'] * 3)}
+    found = slices.candidates(images, names, ['oak'] * 6, files, columns)
+    assert found['column brightness'].tolist() == ['low', 'high'] * 3
+    assert found['brightness'].tolist()[0] == 'the darkest third'
 
 
 def test_wrong_labels_are_first_among_the_suspects():
@@ -290,6 +412,7 @@ def test_wrong_labels_are_first_among_the_suspects():
     given = labels.copy()
     given[planted] = (labels[planted] + generator.integers(1, 4, 20)) % 4
     found = suspects.find(softmax(logits, axis=1), given)
+    assert (found.suggestion_N != given)[found.flagged_N].all()
     assert np.isin(planted, found.order_N[:50]).mean() >= 0.9
     assert found.flagged_N[planted].mean() >= 0.7
     assert found.flagged_N.mean() < 0.08

@@ -188,6 +188,8 @@ def test_splits_written_by_one_run_are_given_to_another(tmp_path, digits):
 def test_a_splits_file_with_equal_images_in_two_splits_is_read_back(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
     images[50] = images[0]
+    images[20:30] = images[10:20]  # Of some pairs the first is drawn for validation.
+    images[31] = images[30]  # With another label.
     np.savez(tmp_path / 'set.npz', x_train=images[:40], y_train=np.arange(40) % 2,
              x_test=images[40:], y_test=np.arange(20) % 2)  # fmt: skip
     made = default.get_config(f'npz:{tmp_path}/set.npz')
@@ -195,6 +197,7 @@ def test_a_splits_file_with_equal_images_in_two_splits_is_read_back(tmp_path):
     described = splits.describe(pipeline.source, pipeline.members)
     (tmp_path / 'splits.json').write_text(json.dumps(described))
     made.dataset.splits_file = str(tmp_path / 'splits.json')
+    assert described['copies']
     assert same(pipeline.members, load(made).members)
     made.early_stopping.patience_epochs = 1.0
     assert len(load(made).members['stopping']) == pytest.approx(3, abs=1)

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import models
 from configs import default, dense_small, plain_small, recurrent_small
 from errors import UserError
+from evaluation.evaluate import evaluate_run
 from models import recurrent, summary
 from training.loop import train_and_evaluate
 
@@ -219,7 +220,7 @@ def test_the_step_and_the_evaluation_agree_on_the_loss(tmp_path):
     assert result['test']['loss'] == result['validation']['loss']
 
 
-def test_a_series_in_memory_and_streamed(tables, tmp_path, capsys):
+def test_a_series_in_memory_streamed_and_evaluated(tables, tmp_path, capsys, short_latency):
     config = series_config(
         tables / 'series.csv', dataset__window=12, dataset__horizon=3, model__units=(6, 4),
         model__dropout=0.1, epochs=3.0,
@@ -233,6 +234,9 @@ def test_a_series_in_memory_and_streamed(tables, tmp_path, capsys):
     assert f"{factor:.2f} times the net's" in capsys.readouterr().out
     config.dataset.storage = 'stream'
     assert run(config, tmp_path / 'stream')[0]['test'] == result['test']
+    content = evaluate_run(tmp_path / 'memory', split='test', quiet=True)
+    for name in ('rmse', 'mae', 'r2', 'last_value_rmse'):
+        assert content['figures'][name]['value'] == pytest.approx(result['test'][name], rel=1e-5)
 
 
 # Splits and statistics.

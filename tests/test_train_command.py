@@ -10,6 +10,7 @@ from tensorboard.util import tensor_util
 
 from configs import default
 from training import run_folder
+from training.writers import TensorBoard
 
 RESULT_KEYS = {
     'status', 'test', 'validation', 'best_step', 'last_step', 'parameters', 'flops_per_example',
@@ -187,3 +188,11 @@ def test_the_readme_commands_exist():
     readme = (ROOT / 'README.md').read_text()
     for command in ('make train', 'make test', 'python train.py --config=configs/resnet_small.py'):
         assert command in readme
+
+
+def test_a_picture_that_fails_costs_a_note_alone(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.image(0, 'odd', lambda: np.zeros(1 // 0))
+    board.scalars({'step': 1, 'loss': 0.5})
+    assert board.close().startswith('the picture odd is missing (integer division')
+    assert list(tmp_path.glob('events.out.tfevents.*'))

@@ -165,5 +165,13 @@ class DataParallel:
           batches: `Pipeline.eval_batches`.
           step: from one of these batches to its outputs, mapped by `map_eval`.
         """
-        outputs = [(step(batch), real) for batch, real in batches]
-        return np.concatenate([self.gather(output)[:real] for output, real in outputs])
+        gathered: list[np.ndarray] = []
+        running: tuple[jax.Array, int] | None = None
+        for batch, real in batches:
+            # One batch runs while the one before is read: more would hold all inputs on the device.
+            running, before = (step(batch), real), running
+            if before:
+                gathered.append(self.gather(before[0])[: before[1]])
+        if running:
+            gathered.append(self.gather(running[0])[: running[1]])
+        return np.concatenate(gathered)

@@ -20,8 +20,9 @@ def confusion_figure(counts_KK: np.ndarray, class_names: Sequence[str]) -> Figur
     axes = figure.add_subplot(xlabel='predicted', ylabel='true')
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     if len(class_names) <= _MOST_NAMED:
-        axes.set_xticks(classes, class_names, rotation=60, ha='right')
-        axes.set_yticks(classes, class_names)
+        # A name with two dollar signs is no formula.
+        axes.set_xticks(classes, class_names, rotation=60, ha='right', parse_math=False)
+        axes.set_yticks(classes, class_names, parse_math=False)
         for row, column in np.argwhere(counts_KK):
             dark = shares[row, column] > 0.5
             axes.text(column, row, counts_KK[row, column], ha='center', va='center',

@@ -30,6 +30,7 @@ class TensorBoard:
     def __init__(self, folder: pathlib.Path):
         self._writer: Any = None
         self._closed = False
+        self._missing = ''
         self._folder = folder
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='tensorboard')
         self._jobs: list[Future] = [self._pool.submit(self._open, folder)]
@@ -63,17 +64,25 @@ class TensorBoard:
         self._submit(lambda: self._writer.write_scalars(line['step'], tags))
 
     def image(self, step: int, tag: str, draw: Callable[[], np.ndarray]) -> None:
-        """Writes the picture uint8 [H, W, 3] that `draw` gives; it is called on the thread."""
+        """Writes the picture uint8 [H, W, 3] that `draw` gives; it is called on the thread.
+
+        One that cannot be drawn is left out, and `close` says so: a run must not lose its result
+        by a picture.
+        """
 
         def write() -> None:
-            with _ONE_AT_A_TIME:
-                picture = draw()
+            try:
+                with _ONE_AT_A_TIME:
+                    picture = draw()
+            except Exception as error:  # Whatever the libraries that draw may raise.
+                self._missing = f'the picture {tag} is missing ({error})'
+                return
             self._writer.write_images(step, {tag: picture[None]})
 
         self._submit(write)
 
     def close(self) -> str:
-        """Waits until all is on disk; returns why there are no event files, or ''.
+        """Waits until all is on disk; returns what is missing in the event files and why, or ''.
 
         May be called again. Raises what went wrong in writing, such as OSError.
         """
@@ -92,7 +101,7 @@ class TensorBoard:
                 if full in str(error):
                     raise OSError(errno.ENOSPC, full, str(self._folder)) from error
                 raise
-        return ''
+        return self._missing
 
     def _submit(self, job: Callable[[], None]) -> None:
         self._jobs.append(self._pool.submit(job))
