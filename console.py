@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,6 +126,18 @@ class Console:
 def percent(fraction: float | None) -> str:
     """Returns a fraction of 1 as per cent with two decimals, '-' for None."""
     return '-' if fraction is None else f'{100 * fraction:.2f} %'
+
+
+def bounds(figure: Mapping[str, Any], written: Callable[[float | None], str]) -> str:
+    """Returns the interval, such as '86.18 to 99.52 %'; one group alone leaves it unknown."""
+    if figure['low'] is None or figure['high'] is None:
+        return 'unknown'
+    return f'{written(figure["low"]).removesuffix(" %")} to {written(figure["high"])}'
+
+
+def interval(figure: Mapping[str, Any], written: Callable[[float | None], str] = percent) -> str:
+    """Returns a figure with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
+    return f'{written(figure["value"])} ({bounds(figure, written)})'
 
 
 def size(count: float) -> str:

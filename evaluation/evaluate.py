@@ -1,5 +1,6 @@
 """One evaluation from run folder to files: `evaluate_run`."""
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -18,6 +19,8 @@ from errors import UserError
 from evaluation import (
     calibration,
     costs,
+    diagnosis,
+    ended,
     files,
     latency,
     layers,
@@ -30,10 +33,14 @@ from evaluation import (
     slices,
     trained,
 )
+from evaluation.ended import NEW
 from evaluation.outputs import Outputs
-from evaluation.trained import NEW, Trained
+from evaluation.trained import Trained
+from input_pipeline import Pipeline
 from training import results, tasks
 from training.run_folder import RunFolder
+
+_TRAINING = 2048  # Examples of the training split that are judged too.
 
 
 def evaluate_run(
@@ -105,6 +112,13 @@ def evaluate_run(
         else:
             content |= _numbers(net, found, place)
         content['maps'] = maps.write(net, found, place)
+        content['net'] = [dataclasses.asdict(row) for row in net.layers()]
+        if split != NEW:
+            content['data_splits'] = _data_splits(pipeline)
+            content['training'] = _training(view, pipeline)
+            content['diagnosis'] = diagnosis.diagnose(
+                net.config.to_dict(), net.result, net.folder.read_metrics(), content
+            )
         content['cost'] = latency.measure(view)
         if with_layers:
             content['layers'] = layers.judge(view, found, place, console)
@@ -116,8 +130,8 @@ def evaluate_run(
 
 
 def _check(split: str, data: str, others: Sequence[str]) -> None:
-    if split and split not in trained.SPLITS:
-        raise UserError(f'--split={split} is none: give {" or ".join(trained.SPLITS)}.')
+    if split and split not in ended.SPLITS:
+        raise UserError(f'--split={split} is none: give {" or ".join(ended.SPLITS)}.')
     if others and data and not split:
         raise UserError('--others speak of their own held-out images, not of new data.')
 
@@ -128,6 +142,39 @@ def _folder(net: Trained, split: str, data: str, mirrored: bool) -> pathlib.Path
         readable = re.sub(r'[^A-Za-z0-9._=-]+', '_', data).strip('_')[-80:]
         name = f'{readable}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:8]}'
     return net.folder.path / 'evaluation' / f'{name}{"-mirrored" if mirrored else ""}'
+
+
+def _data_splits(pipeline: Pipeline) -> dict[str, Any]:
+    """Returns how many examples each split has, and of each class."""
+    classes = pipeline.class_names
+    return {
+        split: {
+            'examples': len(members),
+            'per_class': np.bincount(
+                pipeline.source.labels[members], minlength=len(classes)
+            ).tolist()
+            if classes
+            else None,
+        }
+        for split, members in pipeline.members.items()
+    }
+
+
+def _training(view: Trained, pipeline: Pipeline) -> dict[str, Any]:
+    """Returns the figures of training examples, judged as those of the split are.
+
+    Those of the curves are of batches with augmentation, by weights on their way.
+    """
+    members = pipeline.members['train']
+    if len(members) > _TRAINING:
+        members = np.sort(np.random.default_rng(0).choice(members, _TRAINING, replace=False))
+    sample = dataclasses.replace(pipeline, members={'train': members})
+    values_NK, labels_N = view.logits(sample, 'train'), sample.labels_of('train')
+    apart_N = np.arange(len(labels_N))
+    if view.class_names:
+        return metrics.classification(values_NK, labels_N, apart_N)
+    predicted_N = tasks.Regression().predictions(values_NK, sample)['prediction']
+    return metrics.regression(predicted_N, labels_N, apart_N, None)
 
 
 # Classes.
@@ -185,7 +232,7 @@ def _validation(view: Trained, found: Outputs) -> tuple[np.ndarray, np.ndarray] 
     """
     if found.split == 'validation':
         return None
-    before = trained.stored(view.folder, 'validation')
+    before = ended.stored(view.folder, 'validation')
     logits_NK = before['logits']
     if found.split != NEW and view.recipe.evaluate_mirrored:
         logits_NK = view.logits(found.pipeline, 'validation')
@@ -305,13 +352,13 @@ def _write_tables(
     plain_NK = softmax(found.values_NK.astype(float), axis=1)
     files.table(
         folder / 'predictions.csv',
-        ['name', 'hash', 'label', 'prediction', 'probability', 'calibrated_probability',
+        ['name', 'hash', 'group', 'label', 'prediction', 'probability', 'calibrated_probability',
          *(['decision'] if prices else []), *(f'p({n})' for n in names)],
         [
-            [name, digest, names[label], names[guess], f'{plain[guess]:.6g}',
+            [name, digest, group, names[label], names[guess], f'{plain[guess]:.6g}',
              f'{calibrated[guess]:.6g}', *decision, *(f'{p:.6g}' for p in plain)]
-            for name, digest, label, guess, plain, calibrated, decision in zip(
-                found.names, found.hashes, found.labels_N, guesses_N, plain_NK,
+            for name, digest, group, label, guess, plain, calibrated, decision in zip(
+                found.names, found.hashes, found.groups_N, found.labels_N, guesses_N, plain_NK,
                 probabilities_NK, decisions, strict=True
             )
         ],
@@ -327,8 +374,8 @@ def _numbers(net: Trained, found: Outputs, folder: pathlib.Path) -> dict[str, An
     last_values_N = found.pipeline.last_values_of(found.split)
     files.table(
         folder / 'predictions.csv',
-        ['name', 'hash', 'target', 'prediction'],
-        zip(found.names, found.hashes, found.labels_N, predicted_N, strict=True),
+        ['name', 'hash', 'group', 'target', 'prediction'],
+        zip(found.names, found.hashes, found.groups_N, found.labels_N, predicted_N, strict=True),
     )
     _save({'predictions': plots.errors_of_numbers(predicted_N, found.labels_N)}, folder)
     figures = metrics.regression(predicted_N, found.labels_N, found.groups_N, last_values_N)

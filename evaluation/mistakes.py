@@ -12,8 +12,9 @@ from scipy.special import softmax
 from data.contact_sheet import captioned_sheet
 from errors import UserError
 from evaluation import files, metrics, suspects
+from evaluation.ended import read_run, stored
 from evaluation.outputs import Outputs
-from evaluation.trained import Trained, read_run, stored
+from evaluation.trained import Trained
 from training.run_folder import RunFolder
 
 _SHOWN = 32  # Images on a sheet.

@@ -9,7 +9,8 @@ from console import Console
 from data import splits
 from data.listing import Source
 from errors import UserError
-from evaluation.trained import NEW, Trained, stored
+from evaluation.ended import NEW, stored
+from evaluation.trained import Trained
 from input_pipeline import Pipeline
 
 _SPANS_IN_BLOCK = 4

@@ -1,10 +1,9 @@
 """What an evaluation prints: a short table, the sentences behind it, where to look next."""
 
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
-from console import Console, percent, size
+from console import Console, bounds, interval, percent, size
 from evaluation import layers
 
 _HEADINGS = {
@@ -38,11 +37,13 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
         if figures.get(name):
             written = percent if name in _SHARES else _number
             f = figures[name]
-            rows.append([heading, written(f['value']), _bounds(f, written)])
+            rows.append([heading, written(f['value']), bounds(f, written)])
     title = f'{content["split"]}, {figures["examples"]:,} {holds}'
     console.table([title, 'value', '95 % interval'], rows)
     for line in _remarks(content, holds) if content['class_names'] else []:
         console.line(line)
+    for finding in content.get('diagnosis', ()):
+        console.line(f'{finding["sentence"]} {finding["remedy"]}')
     console.line(_cost(content['cost']))
     if found := content.get('layers'):
         layers.show(console, found)
@@ -59,18 +60,6 @@ def _number(value: float | None) -> str:
 
 def _points(share: float | None) -> str:
     return '-' if share is None else f'{100 * share:+.2f}'
-
-
-def _bounds(figure: dict[str, Any], written: Callable[[float | None], str]) -> str:
-    """Returns the interval, such as '86.18 to 99.52 %'; one group alone leaves it unknown."""
-    if figure['low'] is None or figure['high'] is None:
-        return 'unknown'
-    return f'{written(figure["low"]).removesuffix(" %")} to {written(figure["high"])}'
-
-
-def interval(figure: dict[str, Any], written: Callable[[float | None], str] = percent) -> str:
-    """Returns a figure with its interval, such as '97.30 % (86.18 to 99.52 %)'."""
-    return f'{written(figure["value"])} ({_bounds(figure, written)})'
 
 
 def _remarks(content: dict[str, Any], holds: str) -> list[str]:
@@ -102,7 +91,7 @@ def _remarks(content: dict[str, Any], holds: str) -> list[str]:
     if gain := content.get('mirrored_gain'):
         points = _points(gain['value'])
         lines.append(
-            f'Mirror images change the accuracy by {points} points ({_bounds(gain, _points)})'
+            f'Mirror images change the accuracy by {points} points ({bounds(gain, _points)})'
         )
     if worst := content['slices']['worst']:
         lines.append(

@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -38,6 +40,8 @@ ALLOWED = {
         'training',
     },
     'evaluate': {'command_line', 'errors', 'evaluation', 'training'},
+    'reporting': {'console', 'errors', 'evaluation', 'reporting', 'training'},
+    'report': {'command_line', 'console', 'errors', 'evaluation', 'reporting', 'training'},
 }
 
 
@@ -69,3 +73,8 @@ def test_one_file_names_devices():
             for node in ast.walk(ast.parse(path.read_text()))
         )  # fmt: skip
         assert named == (path.name == 'data_parallel.py'), path
+
+
+def test_a_report_of_evaluated_runs_needs_no_jax():
+    code = 'import sys, reporting.page; sys.exit(len({"jax", "flax"} & {*sys.modules}))'
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

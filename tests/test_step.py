@@ -36,7 +36,11 @@ def one_step(config):
     after, values = mapped(
         *devices.replicate((state, resident, rates)), devices.split(batches, axis=1)
     )
-    return before, jax.tree.map(np.array, after), {k: float(v[0]) for k, v in values.items()}
+    of_parts = np.asarray(values.pop('gradient_norms')[0])
+    scalars = {name: float(value[0]) for name, value in values.items()}
+    # The parts' norms make up the whole one.
+    assert scalars['gradient_norm'] == pytest.approx(np.sqrt((of_parts**2).sum()), rel=1e-4)
+    return before, jax.tree.map(np.array, after), scalars
 
 
 def test_golden_step(tiny_config):

@@ -88,7 +88,8 @@ def test_tensorboard_reads_scalars_hparams_images_and_text(run):
     }
     scalars = {tag for tag, plugin in plugins.items() if plugin == 'scalars'}
     assert scalars >= {'train/loss', 'train/accuracy', 'validation/loss', 'validation/accuracy',
-                       'learning_rate', 'gradient_norm', 'images_per_second'}  # fmt: skip
+                       'learning_rate', 'gradient_norm', 'images_per_second',
+                       'gradient_norms/stem', 'weight_norms/head'}  # fmt: skip
     images = {tag for tag, plugin in plugins.items() if plugin == 'images'}
     assert images == {
         'training_images', 'confusion_matrix/validation', 'mistakes/validation'

@@ -25,9 +25,11 @@ from training.checkpoint import UNRATED, Checkpoints
 from training.data_parallel import DataParallel
 from training.interruption import Interruption
 from training.once import Once
+from training.optimizer import part
 from training.prepared import Prepared, open_devices
 from training.profile import Profile
 from training.run_folder import RunFolder
+from training.step import parts
 from training.writers import TensorBoard
 
 
@@ -283,6 +285,8 @@ class _Run:
         first, arrays = self.pending
         self.pending = None
         values = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
+        norms = zip(parts(self.state.params), values.pop('gradient_norms').T, strict=True)
+        values |= {f'gradient_norm/{part}': per_step for part, per_step in norms}
         finite = np.isfinite(values['loss']) & np.isfinite(values['gradient_norm'])
         if not finite.all():
             self.diverged_step = first + int(np.argmin(finite)) + 1
@@ -344,6 +348,7 @@ class _Run:
             'learning_rate': self.learning_rate,
             'gradient_norm': means['gradient_norm'],
             'images_per_second': images_per_second,
+            **self._norms(means),
         }
         self.folder.append_metrics(line)
         if self.tensorboard:
@@ -365,6 +370,19 @@ class _Run:
             self.config.batch_size,
         )
         self._spend('evaluate')
+
+    def _norms(self, means: dict[str, float]) -> dict[str, dict[str, float]]:
+        """Returns the norms of gradients (mean of the steps) and weights, by part of the net.
+
+        The weights' are computed here, on the host, so that no step pays for them.
+        """
+        by_name = parts(self.state.params)
+        layers = [part(row.name.split('/')[0]) for row in self.layers]  # In the order of depth.
+        ordered = sorted(by_name, key=layers.index)
+        return {
+            'gradient_norms': {name: means[f'gradient_norm/{name}'] for name in ordered},
+            'weight_norms': {name: _norm(by_name[name]) for name in ordered},
+        }
 
     def _draw_predictions(self, logits: np.ndarray) -> None:
         """Shows in TensorBoard which classes of the validation split are confused."""
@@ -447,6 +465,11 @@ class _Run:
         }
         self.folder.write_json('result.json', outcome)
         return self.folder.read_json('result.json')
+
+
+def _norm(tree: Any) -> float:
+    squares = (np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(tree))
+    return float(np.sqrt(sum(squares)))
 
 
 def _is_power_of_two(number: int) -> bool:

@@ -18,7 +18,6 @@ from typing import Any
 import filelock
 import numpy as np
 
-from configs import default
 from errors import UserError
 
 FINAL = ('finished', 'early_stopped', 'diverged')
@@ -95,6 +94,8 @@ class RunFolder:
                     '--workdir.'
                 )
             return
+        from configs import default  # Brings Flax with it, which who only reads does without.
+
         old, new = default.flatten(there), default.flatten(config)
         differing = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
         if differing:

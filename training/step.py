@@ -13,7 +13,7 @@ import optax
 from data import augmentation, normalization
 from input_pipeline import stream_id
 from models.layers import BATCH_AXIS
-from training.optimizer import is_frozen
+from training.optimizer import is_frozen, part
 from training.recipe import Recipe
 
 
@@ -91,6 +91,14 @@ def training_inputs(
     return normalization.normalize(values, **offset_and_scale, kind=recipe.normalization)
 
 
+def parts(params: Any) -> dict[str, Any]:
+    """Returns the parameters, or their gradients, by topmost part of the net (`optimizer.part`)."""
+    found: dict[str, Any] = {}
+    for name in sorted(params):
+        found.setdefault(part(name), {})[name] = params[name]
+    return found
+
+
 def train_step(
     recipe: Recipe,
     state: TrainState,
@@ -110,7 +118,8 @@ def train_step(
     Returns:
       The next state and the metrics of this step over the global batch: loss (with label
       smoothing and class weights), accuracy of classes (against the label that an image has most
-      of), gradient_norm (before clipping), learning_rate; scalars, replicated.
+      of), gradient_norm (before clipping), learning_rate; scalars, replicated; and
+      gradient_norms, of each topmost part of the net, [P] in the order of `parts`.
     """
     inputs = training_inputs(recipe, state.normalization, resident, batch, state.step)
     targets_BK = recipe.task.targets(
@@ -159,6 +168,9 @@ def train_step(
         'loss': loss,
         **figures,
         'gradient_norm': optax.tree.norm(gradients),
+        # One array, since each further output of a dispatch costs time; of the same sums of
+        # squares as the line above, which XLA computes once.
+        'gradient_norms': jnp.stack([optax.tree.norm(part) for part in parts(gradients).values()]),
         'learning_rate': jnp.asarray(rate, recipe.dtype),
     }
     return next_state, metrics

@@ -53,9 +53,14 @@ class TensorBoard:
     def scalars(self, line: Mapping[str, Any]) -> None:
         """Writes one line of `metrics.jsonl`; `train_loss` becomes the tag `train/loss`.
 
-        Figures that do not exist, such as the accuracy of a regression, are left out.
+        Figures that do not exist, such as the accuracy of a regression, are left out. Of figures
+        by part of the net, `gradient_norms` of the stem becomes `gradient_norms/stem`.
         """
-        tags = {_tag(k): v for k, v in line.items() if k != 'step' and v is not None}
+        flat: dict[str, Any] = {}
+        for name, value in line.items():
+            of_parts = value.items() if isinstance(value, Mapping) else ()
+            flat |= {f'{name}/{part}': v for part, v in of_parts} or {_tag(name): value}
+        tags = {name: value for name, value in flat.items() if name != 'step' and value is not None}
         self._submit(lambda: self._writer.write_scalars(line['step'], tags))
 
     def image(self, step: int, tag: str, draw: Callable[[], np.ndarray]) -> None:

@@ -1,0 +1,1 @@
+"""Run folders in, one HTML page out; reads files only, without JAX."""
