@@ -141,7 +141,7 @@ def _summary(run: Run) -> list[str]:
         worst = pairs[0]
         lines.append(
             f'The most common mistake: {worst["label"]} taken for {worst["prediction"]}, '
-            f'{worst["count"]} times.'
+            f'{"once" if worst["count"] == 1 else str(worst["count"]) + " times"}.'
         )
     return lines
 
