@@ -14,6 +14,20 @@ from sklearn import metrics
 
 from evaluation import intervals
 
+# What figures are called where they are shown, in their order.
+HEADINGS = {
+    'accuracy': 'accuracy',
+    'top_5_accuracy': 'top-5 accuracy',
+    'balanced_accuracy': 'balanced accuracy',
+    'macro_f1': 'macro-F1',
+    'log_loss': 'log loss',
+    'rmse': 'RMSE',
+    'mae': 'mean absolute error',
+    'bias': 'bias',
+    'r2': 'R2',
+    'last_value_rmse': 'RMSE of the last value as forecast',
+}
+SHARES = ('accuracy', 'top_5_accuracy', 'balanced_accuracy', 'macro_f1')
 TOP = 5
 _MOST_CLASSES_WITHOUT_TOP = 10
 

@@ -5,20 +5,8 @@ from typing import Any
 
 from console import Console, bounds, interval, percent, size
 from evaluation import layers
+from evaluation.metrics import HEADINGS, SHARES
 
-_HEADINGS = {
-    'accuracy': 'accuracy',
-    'top_5_accuracy': 'top-5 accuracy',
-    'balanced_accuracy': 'balanced accuracy',
-    'macro_f1': 'macro-F1',
-    'log_loss': 'log loss',
-    'rmse': 'RMSE',
-    'mae': 'MAE',
-    'bias': 'bias',
-    'r2': 'R2',
-    'last_value_rmse': 'RMSE of the last value',
-}
-_SHARES = ('accuracy', 'top_5_accuracy', 'balanced_accuracy', 'macro_f1')
 _WORST = 5  # Classes that are shown.
 
 
@@ -33,9 +21,9 @@ def show(console: Console, content: dict[str, Any], holds: str, folder: pathlib.
     """
     figures = content['figures']
     rows = []
-    for name, heading in _HEADINGS.items():
+    for name, heading in HEADINGS.items():
         if figures.get(name):
-            written = percent if name in _SHARES else _number
+            written = percent if name in SHARES else _number
             f = figures[name]
             rows.append([heading, written(f['value']), bounds(f, written)])
     title = f'{content["split"]}, {figures["examples"]:,} {holds}'

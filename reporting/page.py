@@ -13,23 +13,11 @@ import numpy as np
 from console import interval, percent, size
 from errors import UserError
 from evaluation import plots
+from evaluation.metrics import HEADINGS, SHARES
 from reporting import comparison, pictures
 from reporting.pictures import Picture
 from reporting.runs import Run, check_same_data
 
-_SHOWN_FIGURES = {
-    'accuracy': 'accuracy',
-    'top_5_accuracy': 'top-5 accuracy',
-    'balanced_accuracy': 'balanced accuracy',
-    'macro_f1': 'macro-F1',
-    'log_loss': 'log loss',
-    'rmse': 'RMSE',
-    'mae': 'mean absolute error',
-    'bias': 'bias',
-    'r2': 'R2',
-    'last_value_rmse': 'RMSE of the last value as forecast',
-}
-_SHARES = ('accuracy', 'top_5_accuracy', 'balanced_accuracy', 'macro_f1')
 _FLAG = re.compile(r'(--[\w.]+(?:=[^\s]*[^\s.,])?)')  # Splits a text; every second part is a flag.
 _LAYERS = (
     ('layers*.png', 'what each block brings', True),
@@ -149,10 +137,10 @@ def _summary(run: Run) -> list[str]:
 def _figures(figures: Mapping[str, Any], training: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns rows of the table of figures: of the judged split, with bounds, and of training."""
     rows = []
-    for name, heading in _SHOWN_FIGURES.items():
+    for name, heading in HEADINGS.items():
         if not figures.get(name):
             continue
-        written = percent if name in _SHARES else _number
+        written = percent if name in SHARES else _number
         f, t = figures[name], training.get(name)
         rows.append({
             'heading': heading,
