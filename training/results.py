@@ -106,6 +106,7 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
     )
     console.line(
         f'Everything is in {folder.path}; curves and pictures: '
-        f'tensorboard --logdir {folder.path.parent}',
+        f'tensorboard --logdir {folder.path.parent}; what it means: '
+        f'python report.py {folder.path}',
         always=True,
     )
