@@ -156,7 +156,8 @@ def _overfitting_numbers(facts: Facts) -> Numbers | None:
     if 'rmse' not in facts.content['figures']:
         return None
     training, judged = facts.content['training']['rmse'], facts.content['figures']['rmse']
-    if judged['low'] <= 1.25 * training['high']:
+    unknown = judged['low'] is None or training['high'] is None  # Of one group alone.
+    if unknown or judged['low'] <= 1.25 * training['high']:
         return None
     return {
         'training': training['value'], 'judged': judged['value'], 'low': judged['low'],

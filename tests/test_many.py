@@ -132,6 +132,8 @@ def test_together_they_agree_up_to_rounding_and_harm_nobody(tmp_path, config_of)
         lines, expected = (outcome(tmp_path / name)[1] for name in (str(i), f'single{i}'))
         assert len(lines) == len(expected) > 5
         for ours, theirs in zip(lines, expected, strict=True):
+            for norms in ('gradient_norms', 'weight_norms'):
+                assert ours.pop(norms) == pytest.approx(theirs.pop(norms), rel=1e-3)
             assert ours == pytest.approx(theirs, rel=1e-3)
         ours, theirs = (np.load(tmp_path / n / 'predictions.npz') for n in (str(i), f'single{i}'))
         np.testing.assert_allclose(ours['test_logits'], theirs['test_logits'], atol=1e-3)
