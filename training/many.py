@@ -201,7 +201,9 @@ def _wait(futures: Sequence[Future]) -> None:
     signal: KeyboardInterrupt | None = None
     while not all(future.done() for future in futures):
         try:
-            wait(futures)
+            # Not for ever: Python answers a signal that another thread was given only when this one
+            # goes on.
+            wait(futures, timeout=0.1)
         except KeyboardInterrupt as error:
             signal = error
     if signal:
