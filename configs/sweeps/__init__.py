@@ -1,0 +1,1 @@
+"""Ready sweeps: each file is a question."""
