@@ -152,9 +152,7 @@ def _bad_name(factor: Factor, before: Mapping[str, Factor], config: ConfigDict) 
 def _bad_conditions(factor: Factor, before: Mapping[str, Factor]) -> str:
     for name, values in factor.when:
         if name not in before:
-            return (
-                f'depends on {name}, which is no factor before it.{did_you_mean(name, before)}'
-            )
+            return f'depends on {name}, which is no factor before it.{did_you_mean(name, before)}'
         never = [value for value in values if not _takes(before[name], value)]
         if never or not values:
             return f'depends on {name}={never[0] if never else "nothing"!r}, which never occurs.'
