@@ -164,6 +164,9 @@ FIELDS: dict[str, dataclasses.Field] = {
     'evaluate_every_epochs': field(
         1.0, 'Epochs between evaluations; each is followed by a checkpoint.', above=0.0
     ),
+    'evaluate_test': field(
+        True, 'Whether the end of the run opens the test split; sweeps leave it sealed.'
+    ),
     'evaluate_mirrored': field(
         False, 'Evaluate each image and its mirror image, and average their logits; for classes '
         'that a mirror does not change.'
