@@ -52,7 +52,7 @@ def run(
     Args:
       main: reads `flags.FLAGS`; is given the run folders that are named.
       usage: what `--help` prints before the flags and fields.
-      takes: what the command works on: `config` (of a run, by the flag --config), `sweep` (of many),
+      takes: what the command works on: `config` (of one run, by --config), `sweep` (of many),
         `data` (other flags alone) or `runs` (run folders, named before or between the flags).
       instead_of_config: flags with which --config may be left out.
     """
