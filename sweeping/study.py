@@ -20,8 +20,8 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import default
-from configs.sweeps.default import OBJECTIVES
 from configs.sweeps.factors import Factor
+from configs.sweeps.objectives import OBJECTIVES, names
 from errors import UserError
 from sweeping import points
 from sweeping.table import Point, Replicate, Table
@@ -81,7 +81,7 @@ class Study:
     def __init__(self, config: Any, folder: pathlib.Path, storage: str = ''):
         self.config, self.folder = config, folder
         self.factors: tuple[Factor, ...] = config.space
-        self.objectives = tuple(name.strip() for name in config.objective.split(','))
+        self.objectives = names(config.objective)
         self.planned = config.sampler in points.PLANNED
         self._lock = filelock.FileLock(folder / '.study.lock')
         self._plan = (

@@ -1,1 +1,1 @@
-"""Ready sweeps: each file is a question."""
+"""Sweeps: which nets are trained and compared, and with what."""
