@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import threading
 import time
 import warnings
 from collections import Counter
