@@ -29,11 +29,18 @@ def importances(table: Table) -> dict[str, float]:
     scales = {f: scale for f, scale in scales.items() if len(scale.values) > 1}
     if len(scales) < 2:
         return {}
-    distributions = {f: _distribution(scale) for f, scale in scales.items()}
+    # Numbers by their place between the ends of the axis: Optuna's fANOVA weighs all values of a
+    # range alike, not all ratios, so that of learning rates it would see the greatest alone.
+    distributions = {
+        f: optuna.distributions.FloatDistribution(0.0, 1.0)
+        if scale.numbers
+        else optuna.distributions.CategoricalDistribution([label_key(v) for v in scale.values])
+        for f, scale in scales.items()
+    }
     trials = [
         optuna.trial.create_trial(
             params={
-                f: float(point.values[f]) if scale.numbers else label_key(point.values[f])
+                f: scale.share(point.values[f]) if scale.numbers else label_key(point.values[f])
                 for f, scale in scales.items()
             },
             distributions=distributions,
@@ -51,11 +58,3 @@ def importances(table: Table) -> dict[str, float]:
     # Not through `get_param_importances`, which makes them sum to 1 and so hides the interactions.
     found = optuna.importance.FanovaImportanceEvaluator(seed=0).evaluate(study)
     return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _distribution(scale: Scale) -> optuna.distributions.BaseDistribution:
-    if scale.numbers:
-        return optuna.distributions.FloatDistribution(
-            float(scale.values[0]), float(scale.values[-1]), log=scale.log
-        )
-    return optuna.distributions.CategoricalDistribution([label_key(v) for v in scale.values])

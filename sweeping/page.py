@@ -111,7 +111,7 @@ def _sections(table: Table, folder: pathlib.Path) -> list[_Section]:
         (
             f'{heading} against each factor',
             'Means with t intervals of 95 % over the runs of a point, which are the faint dots; '
-            'one run has no interval.',
+            'one run has no interval, and those of two or three may leave the plot.',
             [plots.factor(table, name) for name in table.factors],
         ),
         (
@@ -127,7 +127,8 @@ def _sections(table: Table, folder: pathlib.Path) -> list[_Section]:
         ),
         (
             'Learning curves of the best points',
-            'One line for each run, evaluated with the weights of the moment.',
+            'Thick the mean of the runs of a point, faint its single runs; each evaluation is with '
+            'the weights of the moment.',
             [plots.curves(table)],
         ),
         (
@@ -163,7 +164,7 @@ def _html(table: Table, sections: Sequence[_Section]) -> str:
         best=best and words.figure(objective, summary.estimate(table, best, objective)),
         sentences=words.sentences(table),
         counts=words.counts(table),
-        pruned=pruned and f'{words.count(pruned, "point")} {"was" if pruned == 1 else "were"}',
+        pruned=pruned and words.count(pruned, 'point'),
         headings=show.headings(table),
         rows=show.rows(table, complete[:_MOST_ROWS]),
         left_out=max(len(complete) - _MOST_ROWS, 0),
@@ -178,9 +179,9 @@ def _unfinished(table: Table, point: Point) -> list[str]:
     objective = table.objectives[0]
     return [
         str(point.number),
-        words.values(table, point),
         point.outcome,
         point.reason or '-',
+        words.values(table, point),
         words.figure(objective, summary.estimate(table, point, objective)),
         str(len(point.replicates)),
         str(point.session.get('host', '-')),

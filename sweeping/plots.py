@@ -1,5 +1,6 @@
 """Plots of a study; Matplotlib figures, no pyplot, each with a text of what it shows."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,10 +50,11 @@ def factor(table: Table, name: str) -> Plot | None:
     objective, short = table.objectives[0], words.short_names(table.factors)[name]
     groups = _by_others(table, points, name)
     lines = len(groups) <= _MOST_LINES and len(points) >= 2 * len(groups)
-    figure = Figure(figsize=_SIZE, layout='constrained')
-    axes = figure.add_subplot()
     if not lines:
         groups = {'': points}
+    beneath = 0.17 * len(groups) if len(groups) > 1 else 0.0
+    figure = Figure(figsize=(_SIZE[0], _SIZE[1] + beneath), layout='constrained')
+    axes = figure.add_subplot()
     for i, (others, members) in enumerate(groups.items()):
         aside = 6 * (i - (len(groups) - 1) / 2)  # Intervals of several lines stand side by side.
         colour = BLUE if len(groups) == 1 else colormaps['viridis'](0.9 * i / (len(groups) - 1))
@@ -62,6 +64,7 @@ def factor(table: Table, name: str) -> Plot | None:
     scale.dress(axes)
     axes.set_xlabel(short, parse_math=False)
     _dress_objective(axes, objective)
+    _limit(axes, table, points)
     if len(groups) > 1:
         _legend(figure)
     several = f', {len(groups)} lines for {", ".join(groups)}' if len(groups) > 1 else ''
@@ -110,7 +113,7 @@ def _estimates(
         if len(each.runs) > 1:
             axes.scatter([place] * len(each.runs), each.runs, s=9, color=colour, alpha=0.3,
                          linewidths=0)  # fmt: skip
-    axes.errorbar(places, [each.mean for each in found],
+    axes.errorbar(places, [point.objectives[0] for point in points],
                   [each.half_width or 0.0 for each in found], color=colour, label=name or '_',
                   fmt='o-' if joined else 'o', markersize=4, capsize=2.5, linewidth=1.2,
                   elinewidth=1)  # fmt: skip
@@ -160,19 +163,28 @@ def _cost(table: Table, name: str, maximize: bool, there: Sequence[tuple[float, 
     axes = figure.add_subplot()
     found = [summary.estimate(table, point, objective) for point in points]
     errors = np.asarray([each.half_width or 0.0 for each in found])
-    for chosen, colour, label in ((~front_N, GREY, 'points'), (front_N, BLUE, 'Pareto front')):
-        axes.errorbar(*values_N2[chosen].T, errors[chosen], fmt='o', markersize=4, capsize=2,
-                      elinewidth=0.8, color=colour, label=label)  # fmt: skip
+    for chosen, colour, label in (
+        (~front_N, GREY, 'other points'),
+        (front_N, BLUE, 'Pareto front'),
+    ):
+        axes.errorbar(values_N2[chosen, 0], values_N2[chosen, 1], errors[chosen], fmt='o',
+                      markersize=4, capsize=2, elinewidth=0.8, color=colour,
+                      label=label)  # fmt: skip
     order = np.argsort(values_N2[front_N, 0])
     line_N2 = values_N2[front_N][order]
     axes.step(*line_N2.T, where='pre' if maximize else 'post', color=BLUE, linewidth=1)
     chosen_points = [point for point, chosen in zip(points, front_N, strict=True) if chosen]
-    for point, (x, y) in zip(chosen_points, values_N2[front_N], strict=True):
-        axes.annotate(str(point.number), (x, y), (4, 4), textcoords='offset points', fontsize=8)
+    # Numbers stand on the side of the front where no point is.
+    up = table.maximize[0]
+    shift = 3 if maximize else -3, 2 if up else -2
+    for point, place in zip(chosen_points, values_N2[front_N], strict=True):
+        axes.annotate(str(point.number), place, shift, textcoords='offset points', fontsize=8,
+                      ha='left' if maximize else 'right', va='bottom' if up else 'top')  # fmt: skip
     if (values_N2[:, 0] > 0).all() and name in words.FACTS:
         axes.set_xscale('log')
     axes.set_xlabel(words.heading(name))
     _dress_objective(axes, objective)
+    _limit(axes, table, points)
     axes.legend(fontsize='small')
     listed = ', '.join(
         f'point {chosen_points[i].number} ({words.number(name, values_N2[front_N][i, 0])}, '
@@ -221,7 +233,7 @@ def parallel(table: Table) -> Plot | None:
         side.set_visible(False)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=words.heading(objective))
     if words.is_share(objective):
-        bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
     shown = ', '.join(names[f] for f in scales)
     alt = (
         f'Parallel coordinates of {words.count(len(points), "point")}: {shown}, then '
@@ -245,35 +257,50 @@ def curves(table: Table) -> Plot | None:
     It is the first objective, or where evaluations do not have it, accuracy or loss. None where no
     run folder has evaluations.
     """
-    lines = {
-        point.number: [RunFolder(table.folder / run.folder).read_metrics()
-                       for run in point.replicates]
-        for point in summary.complete(table)[:_CURVES]
-    }  # fmt: skip
-    every = [line for runs in lines.values() for run in runs for line in run]
+    points = summary.complete(table)[:_CURVES]
+    read = [
+        [RunFolder(table.folder / run.folder).read_metrics() for run in point.replicates]
+        for point in points
+    ]
+    every = [line for runs in read for run in runs for line in run]
     names = (table.objectives[0], 'validation_accuracy', 'validation_loss')
     shown = next((n for n in names if any(line.get(n) is not None for line in every)), None)
     if shown is None:
         return None
-    best = {point.number: point for point in table.points}
-    figure = Figure(figsize=(5.2, 3.3 + 0.2 * len(lines)), layout='constrained')
+    figure = Figure(figsize=(5.2, 3.3 + 0.2 * len(points)), layout='constrained')
     axes = figure.add_subplot(xlabel='epoch')
-    for i, (number, runs) in enumerate(lines.items()):
-        for j, run in enumerate(runs):
-            kept = [line for line in run if line.get(shown) is not None]
-            axes.plot([line['epoch'] for line in kept], [line[shown] for line in kept],
-                      color=f'C{i}', linewidth=1.1, alpha=0.75, marker='.' if len(kept) < 3 else '',
-                      label='_' if j else f'{number}: {words.values(table, best[number])}'[:60],
-                      zorder=3 - i / 10)  # fmt: skip
+    for i, (point, runs) in enumerate(zip(points, read, strict=True)):
+        label = f'{point.number}: {words.values(table, point)}'
+        _curves_of(axes, shown, runs, f'C{i}', textwrap.shorten(label, 60, placeholder=' ...'))
     _dress_objective(axes, shown)
     if shown == 'validation_loss':
         axes.set_yscale('log')
     _legend(figure)
+    listed = ', '.join(str(point.number) for point in points)
     alt = (
         f'Learning curves, {words.heading(shown)} against epochs, of the best '
-        f'{words.count(len(lines), "point")}, best first: {", ".join(map(str, lines))}.'
+        f'{words.count(len(points), "point")}, best first: {listed}.'
     )
     return Plot('curves', figure, alt)
+
+
+def _curves_of(
+    axes: Axes, name: str, runs: Sequence[Sequence[dict[str, Any]]], colour: str, label: str
+) -> None:
+    """Draws the runs of a point, and their mean, evaluation by evaluation."""
+    drawn = [
+        np.asarray([(line['epoch'], line[name]) for line in run if line.get(name) is not None])
+        for run in runs
+    ]
+    drawn = [run_E2 for run_E2 in drawn if len(run_E2)]
+    if not drawn:
+        return
+    for run_E2 in drawn if len(drawn) > 1 else ():
+        axes.plot(run_E2[:, 0], run_E2[:, 1], color=colour, linewidth=0.6, alpha=0.3)
+    shortest = min(map(len, drawn))
+    mean_E2 = np.mean([run_E2[:shortest] for run_E2 in drawn], axis=0)
+    axes.plot(mean_E2[:, 0], mean_E2[:, 1], color=colour, linewidth=1.5, label=label,
+              marker='.' if shortest < 3 else '')  # fmt: skip
 
 
 def importance(table: Table, shares: dict[str, float]) -> Plot:
@@ -284,7 +311,7 @@ def importance(table: Table, shares: dict[str, float]) -> Plot:
     axes.barh(range(len(shares)), list(shares.values()), color=BLUE)
     axes.set_yticks(range(len(shares)), [names[f] for f in shares], parse_math=False)
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
     worth = 'a first hint, no more' if many < 10 * len(shares) else 'a hint, no test'
     axes.set_xlabel(f'share of the variance (fANOVA)\nof {many} points: {worth}')
     axes.grid(alpha=0.25, axis='x')
@@ -297,9 +324,18 @@ def _dress_objective(axes: Axes, objective: str) -> None:
     axes.set_ylabel(words.heading(objective), parse_math=False)
     axes.grid(alpha=0.25)
     if words.is_share(objective):
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
         # An interval may pass 100 %, but no figure does.
         axes.set_ylim(max(axes.get_ylim()[0], -0.02), min(axes.get_ylim()[1], 1.005))
+
+
+def _limit(axes: Axes, table: Table, points: Sequence[Point]) -> None:
+    """Lets intervals run out of the plot where those of few runs would make all else tiny."""
+    found = [summary.estimate(table, point, table.objectives[0]) for point in points]
+    seen = [x for each in found for x in (*each.runs, each.mean) if x is not None]
+    low, high = axes.get_ylim()
+    span = (max(seen) - min(seen)) or (high - low)
+    axes.set_ylim(max(low, min(seen) - 0.7 * span), min(high, max(seen) + 0.7 * span))
 
 
 def _legend(figure: Figure) -> None:
