@@ -31,7 +31,7 @@ def importances(table: Table) -> dict[str, float]:
         return {}
     # Numbers by their place between the ends of the axis: Optuna's fANOVA weighs all values of a
     # range alike, not all ratios, so that of learning rates it would see the greatest alone.
-    distributions = {
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
         f: optuna.distributions.FloatDistribution(0.0, 1.0)
         if scale.numbers
         else optuna.distributions.CategoricalDistribution([label_key(v) for v in scale.values])

@@ -315,7 +315,7 @@ def importance(table: Table, shares: dict[str, float]) -> Plot:
     worth = 'a first hint, no more' if many < 10 * len(shares) else 'a hint, no test'
     axes.set_xlabel(f'share of the variance (fANOVA)\nof {many} points: {worth}')
     axes.grid(alpha=0.25, axis='x')
-    listed = ', '.join(f'{names[f]} {share:.0%}' for f, share in shares.items())
+    listed = ', '.join(f'{names[f]} {100 * share:.0f} %' for f, share in shares.items())
     alt = f'Importance of the factors, from {many} points, {worth}: {listed}.'
     return Plot('importance', figure, alt)
 

@@ -150,7 +150,8 @@ def _as_good(table: Table, points: Sequence[Point]) -> list[str]:
         lines.append('The best is also the cheapest of them by FLOPs.')
     elif cheap is not None:
         flops = cheap.facts['flops']
-        share = f", {flops / best.facts['flops']:.0%} of the best's" if _known(best) else ''
+        whole = best.facts.get('flops')
+        share = f", {100 * flops / whole:.0f} % of the best's" if whole else ''
         lines.append(
             f'The cheapest net within one standard error is point {cheap.number} '
             f'({values(table, cheap)}): '
@@ -158,10 +159,6 @@ def _as_good(table: Table, points: Sequence[Point]) -> list[str]:
             f'{flops:,.0f} FLOPs{share}.'
         )
     return lines
-
-
-def _known(point: Point) -> bool:
-    return bool(point.facts.get('flops'))
 
 
 def _luck(points: Sequence[Point]) -> list[str]:
