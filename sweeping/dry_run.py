@@ -16,9 +16,8 @@ import numpy as np
 
 from console import Console
 from errors import UserError
-from sweeping import points
+from sweeping import points, words
 from sweeping.jobs import check_limits
-from sweeping.run import point_in_words
 from training import results, timing
 from training.data_parallel import DataParallel
 from training.once import Once
@@ -281,7 +280,7 @@ def _show(
             ['timed', 'parameters', 'FLOPs', 'a step', 'compiling', 'a run'],
             [
                 [
-                    point_in_words(each.net.values),
+                    words.chosen([f.name for f in sweep.space], each.net.values),
                     f'{each.net.parameters:,}',
                     f'{each.net.flops:,}',
                     f'{1000 * each.step:.3g} ms',

@@ -1,7 +1,7 @@
 """How a study is put into words: names, values, figures, and the sentences a person needs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from console import percent
@@ -75,9 +75,14 @@ def figure(objective: str, found: Estimate) -> str:
 
 def values(table: Table, point: Point) -> str:
     """Returns the values of the factors of a point, such as 'width=32, skip=True'."""
-    names = short_names(table.factors)
-    chosen = [f'{names[f]}={label(point.values[f])}' for f in table.factors if f in point.values]
-    return ', '.join(chosen) or 'the base config'
+    return chosen(table.factors, point.values)
+
+
+def chosen(factors: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Returns the values of those factors that have one, such as 'width=32, skip=True'."""
+    names = short_names(factors)
+    said = [f'{names[f]}={label(values[f])}' for f in factors if f in values]
+    return ', '.join(said) or 'the base config'
 
 
 def count(many: int, what: str) -> str:
