@@ -28,11 +28,16 @@ class Running:
     def __init__(self, values: Mapping[str, Any], replicates: int):
         self.values, self.steps, self.ended = values, 0, 0
         self._replicates, self._now = replicates, 0.0
+        self._begun = time.monotonic()
 
     def stepped(self, run: int, step: int) -> None:
         """Says that a run of the job is at a step."""
         if self.steps:
             self._now = run + step / self.steps
+
+    def seconds(self) -> float:
+        """Returns how long it has been trained in this call."""
+        return time.monotonic() - self._begun
 
     def share(self) -> float:
         """Returns how much of the point is done, from 0 to 1."""
@@ -52,7 +57,6 @@ class Control:
       host: name of this machine.
       impatient: whether a second signal came: workers are ended at once.
       seconds_of: of the points that have completed.
-      counts: of the outcomes of this call.
     """
 
     def __init__(
@@ -72,7 +76,6 @@ class Control:
         self.host = socket.gethostname()
         self.impatient = False
         self.seconds_of: list[float] = []
-        self.counts: Counter[str] = Counter()
 
     def stopping(self) -> bool:
         """Tells whether what trains shall be saved, and nothing more begun."""
@@ -99,7 +102,11 @@ class Control:
         try:
             yield running
         finally:
-            with self._lock:
+            self._leave(running)
+
+    def _leave(self, running: Running) -> None:
+        with self._lock:
+            if running in self._running:
                 self._running.remove(running)
 
     def at_work(self) -> list[Running]:
@@ -110,19 +117,17 @@ class Control:
     def ended(
         self,
         outcome: str,
-        values: Mapping[str, Any],
-        seconds: float,
+        running: Running,
         scores: Sequence[float],
         reason: str = '',
     ) -> None:
-        """Counts a trial that has ended, and says so."""
+        """Counts a point whose trial has ended, and says so."""
         with self._lock:
-            self.counts[outcome] += 1
+            self._leave(running)
             self._dull = 0
             if outcome == 'complete':
-                self.seconds_of.append(seconds)
-                self._mistakes.clear()
-            self._say(outcome, values, seconds, scores, reason)
+                self.seconds_of.append(running.seconds())
+            self._say(outcome, running, scores, reason)
 
     def failed(self, text: str, everywhere: bool) -> None:
         """Counts a failure.

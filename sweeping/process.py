@@ -22,13 +22,12 @@ class Worker:
 
     Args:
       number: from 0 on, of the workers of this host.
-      count: of the workers of this host, which share its cores and devices.
       log: file that takes what the process and its libraries print.
       platform: of JAX, such as 'cpu' or 'gpu'; where devices are shared out.
     """
 
-    def __init__(self, number: int, count: int, log: pathlib.Path, platform: str):
-        self._number, self._count, self._log, self._platform = number, count, log, platform
+    def __init__(self, number: int, log: pathlib.Path, platform: str):
+        self._number, self._log, self._platform = number, log, platform
         self._process: subprocess.Popen | None = None
         self._connection: Any = None
         self._heard = time.monotonic()  # When it last gave a sign of getting on.
@@ -45,7 +44,7 @@ class Worker:
             self.kill()
             self._ready = False
             self._process, self._connection = start(
-                self._log, device_environment(self._platform, self._number), self._cores()
+                self._log, device_environment(self._platform, self._number)
             )
         self._heard = time.monotonic()
         self.send('job', job)
@@ -88,13 +87,6 @@ class Worker:
             self._connection.close()
             self._process = None
 
-    def _cores(self) -> set[int]:
-        """Returns the cores of this worker, where those of the host are shared out."""
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-        if self._platform != 'cpu' or self._count > len(cores):
-            return set(cores)
-        return set(cores[self._number :: self._count])
-
 
 def devices_here() -> tuple[str, int]:
     """Returns the platform and the number of devices of this host.
@@ -104,7 +96,7 @@ def devices_here() -> tuple[str, int]:
     Raises:
       UserError: JAX does not start.
     """
-    process, connection = start(None, {}, set())
+    process, connection = start(None, {})
     try:
         if connection.poll(_START_SECONDS):
             return connection.recv()[1]
@@ -130,15 +122,15 @@ def device_environment(platform: str, number: int) -> dict[str, str]:
     return {}
 
 
-def start(
-    log: pathlib.Path | None, environment: dict[str, str], cores: set[int]
-) -> tuple[subprocess.Popen, Any]:
+def start(log: pathlib.Path | None, environment: dict[str, str]) -> tuple[subprocess.Popen, Any]:
     """Starts a worker process; returns it and the connection with it.
+
+    On CPU workers share all cores, for XLA's sums depend on how many there are: so a run has the
+    same bits in a sweep as by `train.py`.
 
     Args:
       log: takes what it prints; None: nobody does.
       environment: beside that of this process.
-      cores: that it may use; all where empty.
     """
     ours, theirs = multiprocessing.Pipe()
     paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
@@ -158,8 +150,4 @@ def start(
             start_new_session=True,  # Ctrl-C is for the parent, which says when to stop.
         )
     theirs.close()
-    if cores and hasattr(os, 'sched_setaffinity'):
-        # Before its imports: the libraries make as many threads as it has cores.
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(process.pid, cores)
     return process, ours

@@ -5,7 +5,7 @@ import pathlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,7 @@ import optuna
 
 from console import Console
 from sweeping import summary, tracking, words
-from sweeping.control import Control
+from sweeping.control import Control, Running
 from sweeping.process import Worker, devices_here
 from sweeping.study import OVER, WAIT, Study, total_points
 from sweeping.summary import Estimate
@@ -43,7 +43,6 @@ def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> tu
     Raises:
       UserError: something the user can mend, with the remedy.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = Study(config, folder, storage)
     platform, devices = devices_here()
     with Interruption() as signals:
@@ -77,8 +76,7 @@ class _Call:
         self.log = mlflow.log if mlflow else None
         log = study.folder / 'workers' / f'{self.control.host}-{os.getpid()}'
         self.processes = [
-            Worker(i, workers, log.with_name(f'{log.name}-{i}.log'), platform)
-            for i in range(workers)
+            Worker(i, log.with_name(f'{log.name}-{i}.log'), platform) for i in range(workers)
         ]
 
     def introduce(self, devices: int) -> None:
@@ -149,14 +147,7 @@ class _Call:
 
     # What is said.
 
-    def _say(
-        self,
-        outcome: str,
-        values: Mapping[str, Any],
-        seconds: float,
-        scores: Sequence[float],
-        reason: str,
-    ) -> None:
+    def _say(self, outcome: str, running: Running, scores: Sequence[float], reason: str) -> None:
         """Prints how a point ended."""
         if outcome in FINAL:
             self.ended[outcome] += 1
@@ -167,7 +158,7 @@ class _Call:
         width = len(str(self.total or 100))
         count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
         self.console.line(
-            f'{count}  {words.chosen(self.factors, values)}  {said}  {seconds:.0f} s{self._eta()}'
+            f'{count}  {words.chosen(self.factors, running.values)}  {said}  {running.seconds():.0f} s{self._eta()}'
         )
 
     def _take_if_best(self, scores: Sequence[float]) -> None:

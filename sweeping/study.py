@@ -88,6 +88,7 @@ class Study:
         self.factors: tuple[Factor, ...] = config.space
         self.objectives = names(config.objective)
         self.planned = config.sampler in points.PLANNED
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._guard = threading.Lock()  # Between threads; the file between processes.
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(folder / '.study.lock')

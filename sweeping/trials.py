@@ -107,7 +107,6 @@ class _Trial:
         self.study, self.worker, self.control = study, worker, control
         self.trial, self.point, self.running = trial, values, running
         self.sweep = study.config
-        self.begun = time.monotonic()
         self.facts: dict[str, Any] = {}
         self.results: dict[int, dict[str, Any]] = {}  # By replicate.
         self.reported: set[int] = set()
@@ -127,7 +126,7 @@ class _Trial:
             for name in self.study.objectives
         ]
         self.study.end(self.trial, 'complete', **self._what())
-        self.control.ended('complete', self.point, self._seconds(), self._scores())
+        self.control.ended('complete', self.running, self._scores())
         return means
 
     def _train(self, replicates: Sequence[int]) -> None:
@@ -232,7 +231,7 @@ class _Trial:
 
     def _record(self, outcome: str, reason: str) -> None:
         self.study.end(self.trial, outcome, reason=reason, **self._what())
-        self.control.ended(outcome, self.point, self._seconds(), self._scores(), reason)
+        self.control.ended(outcome, self.running, self._scores(), reason)
 
     def _what(self) -> dict[str, Any]:
         return {
@@ -247,7 +246,7 @@ class _Trial:
                 for r, result in sorted(self.results.items())
             ],
             'facts': self.facts,
-            'seconds': self._seconds(),
+            'seconds': self.running.seconds(),
             'epochs': self._epochs(),
             'host': self.control.host,
         }
@@ -256,9 +255,6 @@ class _Trial:
         """Returns the epochs that all runs of the point have trained."""
         lines = (RunFolder(path).read_metrics() for path in sorted(self.folder.glob('[0-9]*')))
         return sum(of_run[-1]['epoch'] for of_run in lines if of_run)
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self.begun
 
     def _scores(self) -> list[float]:
         return [self._score(result) for _, result in sorted(self.results.items())]
