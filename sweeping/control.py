@@ -1,7 +1,6 @@
 """What the workers of one call share: when to stop, what runs, how far it is."""
 
 import contextlib
-import socket
 import statistics
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from errors import UserError
+from sweeping import host
 from training.interruption import Interruption
 
 _SAME_MISTAKE = 3  # Points that fail alike before one has ended well, after which none will.
@@ -54,7 +54,7 @@ class Control:
       say: prints how a point ended.
 
     Attributes:
-      host: name of this machine.
+      process: this one.
       impatient: whether a second signal came: workers are ended at once.
       seconds_of: of the points that have completed.
     """
@@ -73,7 +73,7 @@ class Control:
         self._mistakes: Counter[str] = Counter()
         self._dull = 0
         self._ended_early = False
-        self.host = socket.gethostname()
+        self.process = host.here()
         self.impatient = False
         self.seconds_of: list[float] = []
 

@@ -24,14 +24,11 @@ def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
             multivariate=True,
             group=True,
             constant_liar=True,
-            warn_independent_sampling=False,
         )
     if kind == 'gp':
-        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        return optuna.samplers.GPSampler(seed=seed)
     if kind == 'quasi_random':
-        return optuna.samplers.QMCSampler(
-            qmc_type='sobol', scramble=True, seed=seed, warn_independent_sampling=False
-        )
+        return optuna.samplers.QMCSampler(qmc_type='sobol', scramble=True, seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

@@ -74,7 +74,7 @@ class _Call:
         self.total = total_points(config)
         mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
         self.log = mlflow.log if mlflow else None
-        log = study.folder / 'workers' / f'{self.control.host}-{os.getpid()}'
+        log = study.folder / 'workers' / f'{self.control.process["host"]}-{os.getpid()}'
         self.processes = [
             Worker(i, log.with_name(f'{log.name}-{i}.log'), platform) for i in range(workers)
         ]
@@ -157,9 +157,8 @@ class _Call:
         done = sum(self.ended.values())
         width = len(str(self.total or 100))
         count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
-        self.console.line(
-            f'{count}  {words.chosen(self.factors, running.values)}  {said}  {running.seconds():.0f} s{self._eta()}'
-        )
+        point, seconds = words.chosen(self.factors, running.values), running.seconds()
+        self.console.line(f'{count}  {point}  {said}  {seconds:.0f} s{self._eta()}')
 
     def _take_if_best(self, scores: Sequence[float]) -> None:
         sign = 1 if self.study.maximize()[0] else -1

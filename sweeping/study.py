@@ -25,7 +25,7 @@ from configs import default
 from configs.sweeps.factors import Factor, grid_size
 from configs.sweeps.objectives import OBJECTIVES, names
 from errors import UserError
-from sweeping import points
+from sweeping import host, points
 from sweeping.table import FINAL, Point, Replicate, Table
 from training.run_folder import RunFolder
 
@@ -42,7 +42,7 @@ WORK, WAIT, OVER = 'work', 'wait', 'over'
 # Attributes of trials.
 END = 'end'  # What it leaves behind, see `Study.end`.
 NUMBER = 'number'  # Of the point, where the trial was queued.
-BEGUN = 'begun'  # The host that began a trial.
+BEGUN = 'begun'  # The process that began it, see `host.here`.
 _HIDDEN = ('surplus', 'duplicate')  # Trials that are of no point of their own.
 
 
@@ -173,18 +173,17 @@ class Study:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.optuna)
-        # A process may die before its first heartbeat, which Optuna takes for no reason to worry.
+        # A process may die before its first heartbeat, of which Optuna thinks nothing; and for that
+        # of one of this machine nobody has to wait.
         now, running = time.monotonic(), (TrialState.RUNNING,)
-        unborn = {
-            trial.number
-            for trial in self.optuna.get_trials(deepcopy=False, states=running)
-            if BEGUN not in trial.user_attrs
-        }
+        trials = self.optuna.get_trials(deepcopy=False, states=running)
+        unborn = {trial.number for trial in trials if BEGUN not in trial.user_attrs}
         self._unborn = {number: self._unborn.get(number, now) for number in unborn}
-        for number, since in self._unborn.items():
-            if now - since > _GRACE_SECONDS:
-                with contextlib.suppress(ValueError):  # Somebody else has done so.
-                    self.optuna.tell(number, state=TrialState.FAIL)
+        lost = {n for n, since in self._unborn.items() if now - since > _GRACE_SECONDS}
+        lost |= {t.number for t in trials if host.is_gone(t.user_attrs.get(BEGUN, {}))}
+        for number in lost:
+            with contextlib.suppress(ValueError):  # Somebody else has done so.
+                self.optuna.tell(number, state=TrialState.FAIL)
 
     def _missing(self) -> list[tuple[int, dict[str, Any]]]:
         """Returns the points that should wait and do not, with their numbers."""

@@ -53,7 +53,7 @@ class Trials:
           NoAnswerError: nothing can be said of the point, now or ever.
         """
         self._trial = trial
-        trial.set_user_attr(BEGUN, self._control.host)
+        trial.set_user_attr(BEGUN, self._control.process)
         queued = NUMBER in trial.user_attrs
         if not queued and self._study.is_surplus(trial):
             self._end(trial, 'surplus')
@@ -248,7 +248,7 @@ class _Trial:
             'facts': self.facts,
             'seconds': self.running.seconds(),
             'epochs': self._epochs(),
-            'host': self.control.host,
+            'host': self.control.process['host'],
         }
 
     def _epochs(self) -> float:
