@@ -104,10 +104,11 @@ def _estimates(
 ) -> None:
     """Draws means with their intervals, and the single runs as faint dots."""
     found = [summary.estimate(table, point, table.objectives[0]) for point in points]
-    for place, each in zip(places, found, strict=True):
-        if len(each.runs) > 1:
-            axes.scatter([place] * len(each.runs), each.runs, s=9, color=colour, alpha=0.3,
-                         linewidths=0)  # fmt: skip
+    several = [(place, each.runs) for place, each in zip(places, found, strict=True)
+               if len(each.runs) > 1]  # fmt: skip
+    axes.scatter([place for place, runs in several for _ in runs],
+                 [x for _, runs in several for x in runs],
+                 s=9, color=colour, alpha=0.3, linewidths=0)  # fmt: skip
     axes.errorbar(places, [point.objectives[0] for point in points],
                   [each.half_width or 0.0 for each in found], color=colour, label=name or '_',
                   fmt='o-' if joined else 'o', markersize=4, capsize=2.5, linewidth=1.2,
