@@ -12,7 +12,7 @@ import filelock
 from evaluation import files
 from reporting import pictures, template
 from reporting.pictures import Picture
-from sweeping import plots, show, summary, words
+from sweeping import overviews, plots, show, summary, words
 from sweeping.importance import importances
 from sweeping.plots import Plot
 from sweeping.table import Point, Replicate, Table
@@ -123,20 +123,20 @@ def _sections(table: Table, folder: pathlib.Path) -> list[_Section]:
         (
             'Parallel coordinates',
             'Each line is a complete point; the better it is, the darker.',
-            [plots.parallel(table)],
+            [overviews.parallel(table)],
         ),
         (
             'Learning curves of the best points',
             'Thick the mean of the runs of a point, faint its single runs; each evaluation is with '
             'the weights of the moment.',
-            [plots.curves(table)],
+            [overviews.curves(table)],
         ),
         (
             'Importance of the factors',
             'Share of the differences between points that a factor alone explains, by a random '
             'forest fitted to these points (fANOVA); the rest is what factors do together. Few '
             'points, or points crowded around the best, make it worth little.',
-            [plots.importance(table, shares) if shares else None],
+            [overviews.importance(table, shares) if shares else None],
         ),
     ]
     return [
