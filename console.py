@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PATIENCE_SECONDS = 2.0
+_WIDEST = 1000  # Of a table in characters, where there is no terminal.
 
 
 class Console:
@@ -25,7 +26,7 @@ class Console:
         self._quiet, self._prefix = quiet, prefix
         terminal = sys.stdout.isatty()
         self._rich = RichConsole(
-            highlight=False, width=None if terminal else 100, force_terminal=terminal
+            highlight=False, width=None if terminal else _WIDEST, force_terminal=terminal
         )
 
     def line(self, text: str, always: bool = False) -> None:
@@ -82,7 +83,8 @@ class Console:
         """Prints a small table: the first column to the left, the others to the right."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style='bold', show_edge=False)
         for i, heading in enumerate(headings):
-            table.add_column(heading, justify='left' if i == 0 else 'right')
+            # What does not fit goes on below; cut off, it would be lost.
+            table.add_column(heading, justify='left' if i == 0 else 'right', overflow='fold')
         for row in rows:
             table.add_row(
                 *(Text(cell) for cell in row)
@@ -110,6 +112,18 @@ class Console:
         ) as bar:
             task = bar.add_task(title, total=total, completed=done)
             yield lambda count: bar.update(task, completed=count)
+
+    @contextmanager
+    def status(self) -> Iterator[Callable[[str], None]]:
+        """Keeps one line at the bottom of a terminal while the block runs; elsewhere none.
+
+        Gives the function that changes it.
+        """
+        if self._quiet or not self._rich.is_terminal:
+            yield lambda text: None
+            return
+        with self._rich.status('') as status:
+            yield lambda text: status.update(Text(text, no_wrap=True, overflow='ellipsis'))
 
     def _patient(self, text: str, done: int) -> Callable[[int], None]:
         begun, said = time.monotonic(), False

@@ -4,10 +4,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
-# What came of a point. Those up to `failed` are final; the others go on when the sweep does.
-OUTCOMES = (
-    'complete', 'pruned', 'diverged', 'infeasible', 'failed', 'running', 'interrupted', 'waiting',
-)  # fmt: skip
+# What came of a point; what is not final goes on when the sweep does.
+FINAL = ('complete', 'pruned', 'diverged', 'infeasible', 'failed')
+OUTCOMES = (*FINAL, 'running', 'interrupted', 'waiting')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +14,7 @@ class Replicate:
     """One run of a point that has ended.
 
     Attributes:
-      folder: of the run, from the study folder.
+      folder: of the run, from the study folder; its name is the number of the replicate.
       seed: of the run.
       status: of `result.json`.
       validation: figures of the validation split, as in `result.json`; without the test split's,
@@ -28,6 +27,11 @@ class Replicate:
     status: str
     validation: dict[str, Any]
     seconds: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        """From 0 on; at all points the same seed and split."""
+        return int(pathlib.PurePath(self.folder).name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Point:
       replicates: its runs that have ended.
       facts: what is known of the net: `parameters`, `flops`, and where it was measured
         `latency_ms`, `memory_mb`.
-      session: where it was tried last: `host`, and `attempts`, how often it was begun.
+      session: where it was tried last: `host`; `attempts`, how often it was begun; `seconds` of
+        all of them.
     """
 
     number: int

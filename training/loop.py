@@ -258,7 +258,7 @@ class _Run:
             self._dispatch()
             self.profile.after_dispatch(self.step, self.state)
             self.advance(self.step)
-            self.follower.stepped(self.step)
+            self.unwanted = self.follower.stepped(self.step)
 
     def _ending(self) -> str:
         """Returns the status of `result.json` if the run is at its end, else ''."""
@@ -371,7 +371,7 @@ class _Run:
             self._draw_predictions(logits['validation'])
         self.progress.sums, self.progress.steps = {}, 0
         self._save(score)
-        self.unwanted = self.follower.evaluated(line)
+        self.follower.evaluated(line)
         self.console.evaluation(
             line,
             task.progress(line),

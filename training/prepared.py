@@ -82,9 +82,9 @@ class Prepared:
     ):
         devices.check_batch(config.batch_size)
         self.config, self.devices, self._once = config, devices, once or Once()
-        self._program, self._data = _groups(config)
-        self._once.use(self._program)
-        self._once.use(self._data)
+        self.program_key, self._data_key = _groups(config)
+        self._once.use(self.program_key)
+        self._once.use(self._data_key)
         self.memory_bytes = self._once(('memory', devices), devices.memory_bytes)
         resolution = scaling.multipliers(config.scale).resolution
         # Inputs may take a quarter of a device's memory.
@@ -94,7 +94,7 @@ class Prepared:
             console,
             resolution,
             source=self._once(
-                (self._data, 'source'),
+                (self._data_key, 'source'),
                 lambda: input_pipeline.read(config.dataset, console, resolution),
             ),
         )
@@ -110,10 +110,10 @@ class Prepared:
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
         self.layers = self._once(
-            (self._program, 'layers'), lambda: _layers(self.recipe, self.pipeline.input_shape)
+            (self.program_key, 'layers'), lambda: _layers(self.recipe, self.pipeline.input_shape)
         )
         self._once(
-            (self._program, 'fits', devices),
+            (self.program_key, 'fits', devices),
             lambda: memory.check(self.needed_bytes(), self.memory_bytes, config.dtype),
         )
         self.dispatch_steps = _dispatch_steps(
@@ -169,7 +169,7 @@ class Prepared:
         own = self.resident()
         common = {name: own.pop(name) for name in input_pipeline.OF_THE_SET if name in own}
         self.placed = self.devices.replicate(own) | self._once(
-            (self._data, 'placed', self.devices), lambda: self.devices.replicate(common)
+            (self._data_key, 'placed', self.devices), lambda: self.devices.replicate(common)
         )
 
     def load_weights(self, console: Console) -> None:
@@ -189,7 +189,7 @@ class Prepared:
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
         options = quick if self.devices.platform == 'cpu' else {}
         program = self._once(
-            (self._program, 'init'),
+            (self.program_key, 'init'),
             lambda: jax.jit(self._init).lower(*arguments).compile(compiler_options=options),
         )
         state = program(*arguments)
@@ -282,7 +282,7 @@ class Prepared:
             self.compile_seconds += time.perf_counter() - begun
             return program
 
-        return self._once((self._program, name, count, self.devices), compiled)
+        return self._once((self.program_key, name, count, self.devices), compiled)
 
 
 def _groups(config: Any) -> tuple[str, str]:

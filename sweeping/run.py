@@ -1,0 +1,198 @@
+"""One call of a sweep: workers take points from the study until there are none, or time is up."""
+
+import os
+import pathlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import optuna
+
+from console import Console
+from sweeping import summary, tracking, words
+from sweeping.control import Control, Running
+from sweeping.process import Worker, devices_here
+from sweeping.study import OVER, WAIT, Study, total_points
+from sweeping.summary import Estimate
+from sweeping.table import FINAL, Table
+from sweeping.trials import NoAnswerError, Trials
+from training.interruption import Interruption
+
+DONE, SPENT, INTERRUPTED = 'Done', 'The budget is spent', 'Interrupted'
+_LOOK_SECONDS = 0.2
+_WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
+
+
+def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> tuple[Table, str]:
+    """Trains what is left of a sweep, or what its budget allows.
+
+    Ctrl-C and SIGTERM save what trains; a second one does not wait for it.
+
+    Args:
+      config: of the sweep, validated.
+      folder: of the study; made where it is not there.
+      storage: URL of the study's database; '' for SQLite in the folder.
+      console: says what happens.
+
+    Returns:
+      What came of it, and how the call ended: `DONE`, `SPENT` or `INTERRUPTED`.
+
+    Raises:
+      UserError: something the user can mend, with the remedy.
+    """
+    study = Study(config, folder, storage)
+    platform, devices = devices_here()
+    with Interruption() as signals:
+        call = _Call(study, signals, console, platform, config.workers or devices)
+        call.introduce(devices)
+        call.to_the_end()
+        ended = INTERRUPTED if signals.received else SPENT if call.left_over() else DONE
+    return study.table(), ended
+
+
+class _Call:
+    """The threads of a call, each with a worker."""
+
+    def __init__(
+        self, study: Study, signals: Interruption, console: Console, platform: str, workers: int
+    ):
+        config = study.config
+        self.study, self.console, self.platform = study, console, platform
+        self.control = Control(signals, 3600 * config.budget.hours, config.replicates, self._say)
+        table = study.table()
+        before, self.factors = table.points, table.factors
+        self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
+        self.ended = Counter(p.outcome for p in before if p.outcome in FINAL)
+        self.best: tuple[float, ...] = ()
+        for point in before:
+            if point.outcome == 'complete':
+                found = summary.estimate(table, point, study.objectives[0])
+                self._take_if_best(found.runs or point.objectives[:1])
+        self.total = total_points(config)
+        mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
+        self.log = mlflow.log if mlflow else None
+        log = study.folder / 'workers' / f'{self.control.host}-{os.getpid()}'
+        self.processes = [
+            Worker(i, log.with_name(f'{log.name}-{i}.log'), platform) for i in range(workers)
+        ]
+
+    def introduce(self, devices: int) -> None:
+        """Says what will be tried, and how."""
+        config, count = self.study.config, len(self.processes)
+        before = sum(self.ended.values())
+        self.console.line(
+            f'Leadline  sweep of {", ".join(self.factors)} on '
+            f'{config.base.dataset.name}, {count} worker{_s(count)} on {devices} {self.platform} '
+            f'device{_s(devices)}, study folder {self.study.folder}'
+            + (f'; {before} point{_s(before)} ended before' if before else ''),
+            always=True,
+        )
+        budget = [f'{value:g} {name}' for name, value in config.budget.items() if value]
+        self.console.line(
+            f'Plan      {f"{self.total} points" if self.total else "points"} by {config.sampler}, '
+            f'{config.replicates} run{_s(config.replicates)} each, for {config.objective}; pruner '
+            f'{config.pruner}; budget {", ".join(budget) or "without limit"}',
+            always=True,
+        )
+
+    def to_the_end(self) -> None:
+        """Lets all workers work, until there is no more to do or they shall stop."""
+        with ThreadPoolExecutor(len(self.processes), 'worker') as pool:
+            futures = [pool.submit(self._work, worker) for worker in self.processes]
+            with self.console.status() as show:
+                while not all(future.done() for future in futures):
+                    self._wait()
+                    show(self._progress())
+                    if any(future.done() and future.exception() for future in futures):
+                        self.control.stop()
+        errors = [error for future in futures if (error := future.exception())]
+        if errors:
+            raise errors[0]
+
+    def _wait(self) -> None:
+        try:
+            time.sleep(_LOOK_SECONDS)
+        except KeyboardInterrupt:  # The second one: the first sets a flag.
+            self.control.impatient = True
+
+    def _work(self, worker: Worker) -> None:
+        """What the thread of a worker does."""
+        trials = Trials(self.study, worker, self.control, self.log)
+        try:
+            while not self.control.stopping():
+                todo = self.study.prepare()
+                if todo == OVER or self._epochs_are_spent():
+                    return
+                if todo == WAIT:
+                    time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
+                    continue
+                try:
+                    self.study.optuna.optimize(trials, n_trials=1, catch=(NoAnswerError,))
+                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                    if not trials.was_taken_over():
+                        raise
+        finally:
+            worker.kill()
+
+    def left_over(self) -> bool:
+        """Tells whether a budget ended the call, rather than the points."""
+        return self.control.out_of_time() or self._epochs_are_spent()
+
+    def _epochs_are_spent(self) -> bool:
+        most = self.study.config.budget.epochs
+        return bool(most) and self.study.epochs() >= most
+
+    # What is said.
+
+    def _say(self, outcome: str, running: Running, scores: Sequence[float], reason: str) -> None:
+        """Prints how a point ended."""
+        if outcome in FINAL:
+            self.ended[outcome] += 1
+        if outcome == 'complete':
+            self._take_if_best(scores)
+        said = self._figure(scores) if outcome == 'complete' else f'{outcome} {reason}'.strip()
+        done = sum(self.ended.values())
+        width = len(str(self.total or 100))
+        count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
+        self.console.line(
+            f'{count}  {words.chosen(self.factors, running.values)}  {said}  {running.seconds():.0f} s{self._eta()}'
+        )
+
+    def _take_if_best(self, scores: Sequence[float]) -> None:
+        sign = 1 if self.study.maximize()[0] else -1
+        if not self.best or sign * statistics.fmean(scores) > sign * statistics.fmean(self.best):
+            self.best = tuple(scores)
+
+    def _figure(self, scores: Sequence[float]) -> str:
+        found = Estimate(statistics.fmean(scores), tuple(scores))
+        return words.figure(self.study.objectives[0], found)
+
+    def _eta(self) -> str:
+        at_work = len(self.control.at_work())
+        waiting = self.total - sum(self.ended.values()) - at_work if self.total else 0
+        if not self.total and self.control.seconds_left() is None:
+            return ''
+        seconds = self.control.seconds_to_go(max(0, waiting), len(self.processes), self.spent)
+        if not self.total:
+            seconds = self.control.seconds_left()
+        if seconds is None:
+            return ''
+        minutes, seconds = divmod(round(seconds), 60)
+        return f'  ETA {minutes}:{seconds:02}'
+
+    def _progress(self) -> str:
+        """Returns the line that a terminal shows while points train."""
+        at_work = self.control.at_work()
+        shares = ', '.join(
+            f'{words.chosen(self.factors, r.values)} {r.share():.0%}' for r in at_work
+        )
+        counts = ', '.join(f'{count} {outcome}' for outcome, count in self.ended.items())
+        best = f'; best {self._figure(self.best)}' if self.best else ''
+        return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'
+
+
+def _s(count: int) -> str:
+    return '' if count == 1 else 's'

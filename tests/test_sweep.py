@@ -1,0 +1,231 @@
+"""Sweeps as people run them: the command, killed, stopped, short of time, on several hosts."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, finish, python
+
+from benchmarks import postgres, workers
+from sweeping import study as studies
+
+TINY = {
+    'base.model.stage_sizes': '(1,)', 'base.model.width': 4, 'base.epochs': 2,
+    'base.batch_size': 128, 'replicates': 2,
+}  # fmt: skip
+SWEEP = """
+from configs import plain_small
+from configs.sweeps import default
+from configs.sweeps.factors import choice, log_uniform
+
+def get_config():
+    return default.get_config(plain_small.get_config(), [{space}], **{fields!r})
+"""
+
+
+def sweep_file(folder, space, **fields):
+    folder.mkdir(exist_ok=True)
+    path = folder / 'space.py'
+    path.write_text(SWEEP.format(space=space, fields=fields))
+    return path
+
+
+def start(config, workdir, fields=TINY, *arguments):
+    flags = [f'--config.{name}={value}' for name, value in fields.items()]
+    return python('sweep.py', f'--config={config}', f'--workdir={workdir}', *flags, *arguments)
+
+
+def sweep(*arguments, status=0):
+    return finish(start(*arguments), status)
+
+
+def table(workdir):
+    return studies.reopen(workdir).table()
+
+
+def outcome(workdir):
+    """What a study came to, without what differs from call to call."""
+    with (workdir / 'study.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {n: v for n, v in row.items() if not any(x in n for x in ('second', 'host', 'attempt'))}
+        for row in rows
+    ]
+
+
+def workers_of(process):
+    found = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def kill_when(process, reached, workdir, number=signal.SIGKILL):
+    """Kills the command once `reached(workdir)`."""
+    while not reached(workdir):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+
+
+def runs(pattern, count=1):
+    return lambda workdir: len(list(workdir.glob(f'runs/{pattern}'))) >= count
+
+
+RATES = "choice('optimizer.learning_rate', 0.01, 0.03, 0.1)"
+SOBOL = (
+    "log_uniform('optimizer.learning_rate', 0.001, 1), choice('optimizer.weight_decay', 0.0, 0.001)"
+)
+
+
+@pytest.mark.parametrize(
+    ('space', 'fields'),
+    [(RATES, {}), (SOBOL, {'sampler': 'quasi_random', 'budget.runs': 6})],
+    ids=['grid', 'quasi_random'],
+)
+def test_killed_twice_it_goes_on_to_the_same_table(tmp_path, space, fields):
+    config = sweep_file(tmp_path, space, **fields)
+    out, _ = sweep(config, tmp_path / 'whole')
+    assert '3 points by' in out
+    assert '3 points: 3 complete; 6 runs' in out
+    workdir = tmp_path / 'killed'
+    kill_when(start(config, workdir), runs('*/0/checkpoints/[0-9]*'), workdir)
+    kill_when(start(config, workdir), runs('*/1/result.json', 2), workdir, signal.SIGTERM)
+    before = {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')}
+    sweep(config, workdir)
+    assert outcome(workdir) == outcome(tmp_path / 'whole')
+    ended = [p for p in before if p.exists() and p.stat().st_mtime_ns == before[p]]
+    assert len(ended) >= 2  # What had ended was not touched.
+    again = {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')}
+    out, _ = sweep(config, workdir)
+    assert '3 points ended before' in out
+    assert {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')} == again
+    assert all('test' not in p.read_text().split('"validation"')[0].split('"test"')[0]
+               for p in again)  # fmt: skip
+    result = json.loads(next(iter(again)).read_text())
+    assert result['test']['accuracy'] is None
+    assert result['validation']['accuracy'] > 0.1
+
+
+def test_what_ails_a_net_is_said_and_the_sweep_goes_on(tmp_path):
+    """One cannot fit, one diverges, one raises and one hangs."""
+    space = (
+        "choice('model.width', 4, 3_000_000), "
+        "choice('optimizer.learning_rate', 0.1, 1e35, 0.05, when={'model.width': 4}), "
+        "choice('init.weights', '', 'gone.pth', when={'optimizer.learning_rate': 0.1})"
+    )
+    config = sweep_file(tmp_path, space)
+    workdir = tmp_path / 'study'
+    fields = TINY | {'replicates': 1, 'hang_seconds': 8, 'base.epochs': 60}
+    process = start(config, workdir, fields)
+    while not runs('*learning_rate=0.05*/0/metrics.jsonl')(workdir):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    (worker,) = workers_of(process)
+    os.kill(worker, signal.SIGSTOP)
+    out, _ = finish(process)
+    points = {tuple(point.values.values()): point for point in table(workdir).points}
+    said = {values: (point.outcome, point.reason) for values, point in points.items()}
+    assert said.pop((4, 0.1, '')) == ('complete', '')
+    assert said[4, 0.1, 'gone.pth'][0] == 'failed'
+    assert 'gone.pth' in said[4, 0.1, 'gone.pth'][1]
+    assert said[4, 1e35][0] == 'diverged'
+    assert said[4, 1e35][1].startswith('at step ')
+    assert said[4, 0.05] == ('failed', 'hung: no sign of life for 8 s')
+    assert said[3_000_000,][0] == 'infeasible'
+    assert 'does not fit' in said[3_000_000,][1]
+    for _, reason in said.values():
+        assert reason.split('.')[0] in out
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def test_a_budget_of_time_holds_and_the_rest_goes_on(tmp_path):
+    config = sweep_file(tmp_path, RATES)
+    workdir = tmp_path / 'study'
+    endless = TINY | {'base.epochs': 2000, 'base.evaluate_every_epochs': 10, 'replicates': 1}
+    begun = time.monotonic()
+    out, _ = sweep(config, workdir, endless | {'budget.hours': 15 / 3600})
+    assert time.monotonic() - begun < 15 + 15  # Starting Python, saving, and the page.
+    assert 'The budget is spent; the same command goes on.' in out
+    assert {p.outcome for p in table(workdir).points} == {'interrupted', 'waiting'}
+    first = next(workdir.glob('runs/*/0'))
+    step = json.loads((first / 'result.json').read_text())['last_step']
+    assert step > 0
+    process = start(config, workdir, endless)
+    while json.loads((first / 'metrics.jsonl').read_text().splitlines()[-1])['step'] <= step:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = finish(process, 130)
+    assert 'Interrupted; the same command goes on.' in out
+
+
+def test_weak_points_are_pruned_and_equal_ones_not_trained_twice(tmp_path):
+    space = "choice('optimizer.learning_rate', 0.1, 0.05, 1e-7, 1e-8, 0.03, 1e-6)"
+    fields = {'pruner': 'successive_halving', 'sampler': 'tpe', 'budget.runs': 40}
+    config = sweep_file(tmp_path, space, **fields)
+    workdir = tmp_path / 'study'
+    sweep(config, workdir, TINY | {'base.epochs': 9})
+    points = table(workdir).points
+    assert len(points) == 6  # TPE draws points again, and the space is exhausted.
+    assert {p.outcome for p in points} == {'complete', 'pruned'}
+    for point in points:
+        assert len(point.replicates) == (2 if point.outcome == 'complete' else 0)
+        folders = list(
+            workdir.glob(f'runs/*learning_rate={point.values["optimizer.learning_rate"]:.4g}-*/*')
+        )
+        assert len(folders) == (2 if point.outcome == 'complete' else 1)
+
+
+@pytest.mark.parametrize('storage', ['sqlite', 'postgresql'])
+def test_hosts_that_die_lose_no_point(tmp_path, storage):
+    """Of three one is killed, of another one the worker, and one comes late."""
+    env = {'PYTHONPATH': str(ROOT / 'tests' / 'without_tensorflow')}
+    if storage == 'postgresql':
+        if not postgres.found():
+            pytest.skip('PostgreSQL is not installed')
+        with postgres.server() as url:
+            _, counts, end = workers.work(tmp_path, url, 3, 24, True, **env)
+    else:
+        _, counts, end = workers.work(tmp_path, '', 2, 12, True, **env)
+    assert set(counts.values()) == {1}
+    assert len(counts) == len(end.points) == (24 if storage == 'postgresql' else 12)
+    assert {point.outcome for point in end.points} == {'complete'}
+
+
+def test_points_are_exported_and_repeated(tmp_path):
+    config = sweep_file(tmp_path, RATES)
+    workdir = tmp_path / 'study'
+    sweep(config, workdir)
+    out, _ = finish(python('sweep.py', f'--workdir={workdir}', '--rerun=1'))
+    assert 'Point 1 again: ' in out
+    assert 'the same, figure by figure' in out
+    finish(python('sweep.py', f'--workdir={workdir}', '--export_best'))
+    out, _ = finish(
+        python('train.py', f'--config={workdir / "best_config.py"}', f'--workdir={tmp_path / "b"}')
+    )
+    best = max(table(workdir).points, key=lambda point: point.objectives)
+    result = json.loads((tmp_path / 'b' / 'result.json').read_text())
+    assert result['validation'] == best.replicates[0].validation
+    assert result['test']['examples'] == 359
+    out, err = sweep(config, workdir, TINY | {'replicates': 3}, status=2)
+    assert 'it differs in replicates' in err
+    assert pathlib.Path(workdir / 'study.html').exists()
+    _, err = finish(python('sweep.py', f'--show={tmp_path / "none"}'), 2)
+    assert 'holds no study' in err
+
+
+def test_a_mistake_that_all_points_share_ends_the_sweep(tmp_path):
+    config = sweep_file(tmp_path, RATES)
+    fields = TINY | {'objective': 'validation_rmse'}
+    _, err = sweep(config, tmp_path / 'study', fields, status=2)
+    assert 'config.objective=validation_rmse does not exist for digits' in err
+    gone = TINY | {'base.dataset.name': f'folder:{tmp_path / "gone"}', 'base.epochs': 1}
+    _, err = sweep(config, tmp_path / 'other', gone, status=2)
+    assert '3 points in a row have failed alike' in err
+    assert 'gone' in err
