@@ -54,6 +54,7 @@ ALLOWED = {
         'training',
     },
     'report': {'command_line', 'console', 'errors', 'evaluation', 'reporting', 'training'},
+    'sweep': {'command_line', 'configs', 'console', 'errors', 'sweeping', 'training'},
 }
 
 

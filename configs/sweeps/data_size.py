@@ -6,7 +6,7 @@ as much smaller: the left end of the curve is judged by few images, so there are
 They share the subset, so that their spread lacks what another subset would do. Epochs and the
 learning rate are those of the base for all sizes: fewer images are fewer steps.
 
-On the digits, 20 runs: about 2 minutes on 2 cores.
+On the digits, 20 runs: by estimate 2 minutes on 2 cores.
 """
 
 from ml_collections import ConfigDict
