@@ -23,9 +23,9 @@ from training.data_parallel import DataParallel
 from training.once import Once
 from training.prepared import Prepared, open_devices
 
-# What a run takes beside steps, evaluated batches and compiling: data are split and the state is
-# made; checkpoints and events are written with every evaluation, pictures at the end. And what a
-# worker takes until its first run, and for TensorFlow in it. Measured on 2 cores.
+# What a run takes beside steps, evaluated batches and compiling: the data are split and the state
+# is made; each evaluation writes a checkpoint and events. And what the first run waits for: the
+# imports of parent and worker, and TensorFlow's. Measured with digits on 2 cores.
 _RUN_SECONDS, _EVALUATION_SECONDS, _WORKER_SECONDS = 1.0, 0.05, 12.0
 _SHOWN = 5  # Reasons of refusal.
 
