@@ -10,13 +10,14 @@ import runpy
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 from absl import flags, logging
 
 from configs import datasets, default
+from configs.sweeps import default as sweep
 from data import augmentation
 from errors import UserError, did_you_mean
 from models import FAMILIES
@@ -30,9 +31,19 @@ _MENDABLE = {
     errno.EROFS: 'choose a folder you may write to',
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# What --config may name, by what the command works on: files of this folder, such as this one.
+_CONFIGS = {
+    'config': ('configs', 'resnet_small.py'),
+    'sweep': ('configs/sweeps', 'depth.py'),
+}
 
 
-def run(main: Callable[..., int], usage: str, takes: str = 'config') -> NoReturn:
+def run(
+    main: Callable[..., int],
+    usage: str,
+    takes: str = 'config',
+    instead_of_config: Sequence[str] = (),
+) -> NoReturn:
     """Parses the command line, runs `main` and exits with the status it returns.
 
     What the user can mend ends in one line on standard error and status 2 (a full disk: 1); an
@@ -41,8 +52,9 @@ def run(main: Callable[..., int], usage: str, takes: str = 'config') -> NoReturn
     Args:
       main: reads `flags.FLAGS`; is given the run folders that are named.
       usage: what `--help` prints before the flags and fields.
-      takes: what the command works on: `config` (the flag --config), `data` (other flags alone) or
-        `runs` (run folders, named before or between the flags).
+      takes: what the command works on: `config` (of one run, by --config), `sweep` (of many),
+        `data` (other flags alone) or `runs` (run folders, named before or between the flags).
+      instead_of_config: flags with which --config may be left out.
     """
     name = pathlib.Path(sys.argv[0]).name
     logging.set_verbosity(logging.FATAL)  # What Orbax and TFDS log below that we say ourselves.
@@ -51,7 +63,7 @@ def run(main: Callable[..., int], usage: str, takes: str = 'config') -> NoReturn
     for stream in (sys.stdout, sys.stderr):  # Names of files may be no text in any encoding.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
-    trains = takes == 'config'
+    trains = takes in _CONFIGS
     goes_on = '; the same command goes on from its checkpoint, if any' if trains else ''
 
     def interrupted() -> NoReturn:
@@ -64,7 +76,7 @@ def run(main: Callable[..., int], usage: str, takes: str = 'config') -> NoReturn
         if any(argument in ('-h', '--help', '--helpfull') for argument in sys.argv[1:]):
             print(_help(usage, takes))
             sys.exit(0)
-        sys.exit(main(*_parse(sys.argv, takes)))
+        sys.exit(main(*_parse(sys.argv, takes, instead_of_config)))
     except UserError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
@@ -94,18 +106,20 @@ def _unraisable(interrupted: Callable[[], NoReturn], unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _parse(argv: list[str], takes: str) -> list[str]:
+def _parse(argv: list[str], takes: str, instead_of_config: Sequence[str]) -> list[str]:
     """Parses flags and overrides of config fields into `flags.FLAGS`; returns the run folders.
 
     Raises:
       UserError: for whatever is wrong with them.
     """
-    takes_config = takes == 'config'
-    fields = default.flatten(_base_config(argv)) if takes_config else {}
-    for argument in argv[1:]:
-        match = re.match(r'--?(?:no)?config\.([^=]*)', argument)
-        if match and takes_config:
-            _check_field(match.group(1), fields)
+    fields: dict[str, Any] = {}
+    if takes in _CONFIGS:
+        given = _given(argv, 'config')
+        if given or not any(_given(argv, name) is not None for name in instead_of_config):
+            fields = default.flatten(_base_config(given, takes))
+        for argument in argv[1:]:
+            if match := re.match(r'--?(?:no)?config\.([^=]*)', argument):
+                _check_field(match.group(1), fields)
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -119,31 +133,39 @@ def _parse(argv: list[str], takes: str) -> list[str]:
     if len(rest) > 1:
         hint = (
             'a field is set as --config.NAME=VALUE, the data set as --config=FILE:DATASET.'
-            if takes_config
+            if takes in _CONFIGS
             else 'a flag is set as --NAME=VALUE.'
         )
         raise UserError(f'Unexpected argument {rest[1]!r}: {hint}')
     return []
 
 
-def _base_config(argv: list[str]) -> Any:
-    """Returns the config of `--config` before overrides."""
-    given = ''
+def _given(argv: Sequence[str], flag: str) -> str | None:
+    """Returns the value of a flag, '' where it stands without one; None where it is not given."""
+    value = None
     for argument, following in zip(argv, [*argv[1:], ''], strict=True):
-        if re.fullmatch(r'--?config', argument):
-            given = following
-        elif re.match(r'--?config=', argument):
-            given = argument.partition('=')[2]
+        if re.fullmatch(f'--?{flag}', argument):
+            value = following
+        elif re.match(f'--?{flag}=', argument):
+            value = argument.partition('=')[2]
+    return value
+
+
+def _base_config(given: str | None, takes: str) -> Any:
+    """Returns the config that `--config` names, before overrides."""
+    usual, example = _CONFIGS[takes]
     if not given:
-        raise UserError('--config is missing: try --config=configs/resnet_small.py, or --help.')
+        raise UserError(f'--config is missing: try --config={usual}/{example}, or --help.')
     path, *dataset = given.split(':', 1)
     if not pathlib.Path(path).is_file():
-        folder = pathlib.Path(path).parent
-        known = sorted(os.fspath(p) for p in folder.glob('*.py') if p.name != '__init__.py')
-        there = f' {folder} holds {", ".join(known)}.' if known else ''
-        raise UserError(f'There is no config file {path!r}.{did_you_mean(path, known)}{there}')
+        folders = {pathlib.Path(path).parent, pathlib.Path(usual)}
+        known = sorted(file for folder in folders for file in _config_files(folder))
+        raise UserError(
+            f'There is no config file {path!r}.{did_you_mean(path, known)} There are '
+            f'{", ".join(known)}.'
+        )
     try:
-        return runpy.run_path(path)['get_config'](*dataset).lock()
+        config = runpy.run_path(path)['get_config'](*dataset).lock()
     except UserError:
         raise
     except Exception as error:
@@ -152,18 +174,35 @@ def _base_config(argv: list[str]) -> Any:
         where = f', line {lines[-1]}' if lines else ''
         reason = ' '.join(str(error).split()) or 'failed'
         raise UserError(f'{path}{where}: {type(error).__name__}: {reason}') from error
+    if ('space' in config) != (takes == 'sweep'):
+        kind, command = ('one run', 'train.py') if takes == 'sweep' else ('a sweep', 'sweep.py')
+        raise UserError(f'{path} is the config of {kind}: python {command} --config={given}')
+    return config
+
+
+def _config_files(folder: pathlib.Path) -> list[str]:
+    """Returns the files of a folder that make configs, without those they begin with."""
+    return [
+        os.fspath(path)
+        for path in folder.glob('*.py')
+        if path.name != 'default.py' and '\ndef get_config(' in path.read_text(errors='replace')
+    ]
 
 
 def _check_field(name: str, fields: Mapping[str, Any]) -> None:
     inside = [field for field in fields if field.startswith(f'{name}.')]
     if inside:
         raise UserError(f'config.{name} is a group: set one of its fields, {", ".join(inside)}.')
-    if name not in fields:
-        elsewhere = [family for family in FAMILIES if name in default.described(family)]
-        hint = f' It belongs to the family {elsewhere[0]}.' if elsewhere else ''
+    if name == 'space' and name in fields:
         raise UserError(
-            f'config.{name} is no field of this config.{hint or did_you_mean(name, fields)}'
+            'config.space cannot be set here: write a sweep file of your own, as short as '
+            'configs/sweeps/width.py.'
         )
+    if name in fields:
+        return
+    if not fields:
+        raise UserError(f'config.{name} is set, but --config is missing.')
+    raise UserError(f'config.{name} is no field of this config.{default.hint(name, fields)}')
 
 
 def _wrong_type(argv: list[str], fields: Mapping[str, Any]) -> str:
@@ -190,14 +229,20 @@ def _help(usage: str, takes: str) -> str:
     for name in sorted(own, key=lambda name: (name != 'config', name)):
         if flags.FLAGS[name].help:
             lines.append(f'  --{name}: {flags.FLAGS[name].help}')
-    lines += _help_on_fields() if takes == 'config' else []
-    if takes == 'runs':
-        return '\n'.join(lines)
-    lines += ['', f'Augmentation: presets {", ".join(augmentation.PRESETS)}, and NAME=VALUE of:']
+    if takes == 'config':
+        lines += _help_on_fields()
+    if takes == 'sweep':
+        lines += _help_on_sweeps()
+    if takes in ('config', 'data'):
+        lines += _help_on_augmentation()
+    return '\n'.join(lines)
+
+
+def _help_on_augmentation() -> list[str]:
+    lines = ['', f'Augmentation: presets {", ".join(augmentation.PRESETS)}, and NAME=VALUE of:']
     for name, operation in augmentation.OPERATIONS.items():
         lines.append(f'  {name} = 0 (to {operation.most:g}): {operation.meaning}')
-    lines.append(f'  fill [{", ".join(augmentation.FILLS)}]: what lies outside of the image')
-    return '\n'.join(lines)
+    return [*lines, f'  fill [{", ".join(augmentation.FILLS)}]: what lies outside of the image']
 
 
 def _help_on_fields() -> list[str]:
@@ -208,6 +253,18 @@ def _help_on_fields() -> list[str]:
         lines += ['', f'Fields of the family {family}:', *_describe(fields)]
     lines += ['', f'Nets of configs/nets.py:NET:DATASET: {", ".join(NETS)}.']
     return [*lines, '', f'Data sets with settings of their own: {", ".join(datasets.DATASETS)}.']
+
+
+def _help_on_sweeps() -> list[str]:
+    lines = ['', 'Fields of a sweep, each set with --config.NAME=VALUE (NAME = default: meaning):']
+    lines += _describe(sweep.FIELDS)
+    lines += ['  base.NAME: a field of training, as --config.base.epochs=5; python train.py --help '
+              'says what they are.']  # fmt: skip
+    lines += ['', 'Ready sweeps, each for any data set, as FILE:DATASET:']
+    for path in sorted(_config_files(pathlib.Path(_CONFIGS['sweep'][0]))):
+        question = ast.get_docstring(ast.parse(pathlib.Path(path).read_text())) or ''
+        lines.append(f'  {path}: {question.partition(chr(10))[0]}')
+    return lines
 
 
 def _describe(fields: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,10 @@ class UnusableDataError(UserError):
     """The data set holds nothing that a classifier could be trained on."""
 
 
+class DoesNotFitError(UserError):
+    """The net is too large for the memory, or its windows for the images."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns ' Did you mean X?' for the nearest known names, or '' where none is near."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)

@@ -5,6 +5,7 @@ A config file states differences only: see `configs/resnet_small.py`.
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -163,6 +164,9 @@ FIELDS: dict[str, dataclasses.Field] = {
     'evaluate_every_epochs': field(
         1.0, 'Epochs between evaluations; each is followed by a checkpoint.', above=0.0
     ),
+    'evaluate_test': field(
+        True, 'Whether the end of the run opens the test split; sweeps leave it sealed.'
+    ),
     'evaluate_mirrored': field(
         False, 'Evaluate each image and its mirror image, and average their logits; for classes '
         'that a mirror does not change.'
@@ -256,17 +260,33 @@ def validate(config: ConfigDict) -> None:
             f'config.model.family is {family!r}; it must be one of {", ".join(FAMILIES)}.'
             + did_you_mean(str(family), FAMILIES)
         )
-    fields = described(family)
+    check_fields(values, described(family))
+    _check_dataset(config.dataset)
+    augmentation.parse(config.augment)
+
+
+def check_fields(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field]) -> None:
+    """Checks that `values` are those of `fields`, by dotted name, and each what it may be.
+
+    Raises:
+      UserError: names the first bad field, what it holds and what it may hold.
+    """
     for name in values.keys() - fields.keys():
-        where = f' of the family {family}' if name.startswith('model.') else ''
-        raise UserError(f'config.{name} is no field{where}.{did_you_mean(name, fields)}')
+        raise UserError(f'config.{name} is no field of this config.{hint(name, fields)}')
     for name, f in fields.items():
         if name not in values:
             raise UserError(f'config.{name} is missing; its default is {f.default!r}.')
         if text := problem(values[name], f):
             raise UserError(f'config.{name} {text}; it is {values[name]!r}.')
-    _check_dataset(config.dataset)
-    augmentation.parse(config.augment)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence on the field that was meant by `name`, or '' where none is near."""
+    field_name = name.removeprefix('base.')  # As in a sweep.
+    families = [family for family in FAMILIES if field_name in described(family)]
+    if families and not {field_name, f'base.{field_name}'} & {*known}:
+        return f' It belongs to the family {families[0]}.'
+    return did_you_mean(name, known)
 
 
 def _check_dataset(dataset: ConfigDict) -> None:

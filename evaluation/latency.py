@@ -15,6 +15,7 @@ from evaluation.blocks import Block
 from evaluation.trained import Trained
 from training import memory, step
 from training.data_parallel import DataParallel
+from training.recipe import Recipe
 
 BATCHES = (1, 8, 64)
 _SECONDS = 1.5  # Of calls at each batch size.
@@ -47,17 +48,23 @@ def measure(trained: Trained) -> dict[str, Any]:
         'flops_per_example': trained.result['flops_per_example']
         * (1 + trained.recipe.evaluate_mirrored),
         'device': devices.describe(),
-        'batches': [_time(trained, devices, variables, batch) for batch in BATCHES],
+        'batches': [
+            of_batch(trained.recipe, trained.input_shape, devices, variables, batch)
+            for batch in BATCHES
+        ],
         'peak_process_bytes': _peak(),
     }
 
 
-def _time(trained: Trained, devices: DataParallel, variables: Any, batch: int) -> dict[str, Any]:
-    shape = (batch, *trained.input_shape)
+def of_batch(
+    recipe: Recipe, input_shape: tuple[int, ...], devices: DataParallel, variables: Any, batch: int
+) -> dict[str, Any]:
+    """Times predictions of a batch, as `measure` says; returns an element of `batches`."""
+    shape = (batch, *input_shape)
     generator = np.random.default_rng(0)
     values = generator.integers(0, 256, shape, np.uint8)
     given = {'input': values if len(shape) == 4 else values.astype(np.float32) / 256}
-    mapped = devices.map_eval(functools.partial(step.eval_step, trained.recipe))
+    mapped = devices.map_eval(functools.partial(step.eval_step, recipe))
     begun = time.perf_counter()
     program = mapped.lower(variables, {}, devices.split(given, axis=0)).compile()
     compiled = time.perf_counter() - begun

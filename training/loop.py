@@ -23,6 +23,7 @@ from models import summary
 from training import pictures, results
 from training.checkpoint import UNRATED, Checkpoints
 from training.data_parallel import DataParallel
+from training.follower import Follower
 from training.interruption import Interruption
 from training.once import Once
 from training.optimizer import part
@@ -78,6 +79,7 @@ def train(
     started: float,
     interruption: AbstractContextManager[Interruption],
     once: Once,
+    follower: Follower | None = None,
 ) -> dict[str, Any]:
     """Trains in a folder that is claimed, or goes on there, and returns `result.json`.
 
@@ -88,7 +90,8 @@ def train(
       console: says what happens.
       started: `time.perf_counter()` when the run began.
       interruption: watches for signals while the steps are done.
-      once: shared with runs of the same program.
+      once: shared with other runs of this process.
+      follower: hears of steps and evaluations.
 
     Raises:
       UserError: something the user can mend, with the remedy.
@@ -96,7 +99,7 @@ def train(
     with ExitStack() as stack:
         if config.debug_nans:
             stack.enter_context(jax.debug_nans(True))
-        run = _Run(config, folder, devices, console, started, once)
+        run = _Run(config, folder, devices, console, started, once, follower or Follower())
         stack.callback(run.close)
         try:
             return run.to_the_end(interruption)
@@ -138,8 +141,10 @@ class _Run:
         console: Console,
         started: float,
         once: Once,
+        follower: Follower,
     ):
         self.config, self.folder, self.devices, self.console = config, folder, devices, console
+        self.follower, self.unwanted = follower, False
         self.started = self.clock = started
         self.seconds = dict.fromkeys(('start_up', 'compile', 'train', 'evaluate'), 0.0)
         self.prepared = Prepared(config, devices, console, once)
@@ -212,6 +217,8 @@ class _Run:
             self.step = self.settled_step = latest
             self.console.line(f'Going on from step {self.step} of {self.total_steps}.', always=True)
         self.folder.cut_metrics(self.step)
+        for line in self.folder.read_metrics():
+            self.follower.evaluated(line)
         self.state = self.devices.replicate(state)
         self._spend('compile')
 
@@ -239,7 +246,8 @@ class _Run:
         """Runs to the end and returns why it ended: a status of `result.json`."""
         self.clock = time.perf_counter()
         while True:
-            interrupted = signals.received  # Once: a signal may come at any moment.
+            # Once: a signal may come at any moment.
+            interrupted = signals.received or self.unwanted
             if interrupted or self._evaluation_is_due():
                 self._read_metrics()
             if self._evaluation_is_due() and not self.diverged_step:
@@ -250,6 +258,7 @@ class _Run:
             self._dispatch()
             self.profile.after_dispatch(self.step, self.state)
             self.advance(self.step)
+            self.unwanted = self.follower.stepped(self.step)
 
     def _ending(self) -> str:
         """Returns the status of `result.json` if the run is at its end, else ''."""
@@ -362,6 +371,7 @@ class _Run:
             self._draw_predictions(logits['validation'])
         self.progress.sums, self.progress.steps = {}, 0
         self._save(score)
+        self.follower.evaluated(line)
         self.console.evaluation(
             line,
             task.progress(line),
@@ -430,7 +440,7 @@ class _Run:
             self.state = self.devices.replicate(best)
         judged, arrays = {}, {}
         task, pipeline = self.recipe.task, self.pipeline
-        for split in ('validation', 'test'):
+        for split in ('validation', 'test') if self.config.evaluate_test else ('validation',):
             logits = self._logits(split)
             judged[split] = task.judge(logits, pipeline, split)
             arrays[f'{split}_hash'] = pipeline.hashes_of(split)

@@ -8,6 +8,7 @@ choice, a few steps of each are measured.
 
 import collections
 import contextlib
+import functools
 import itertools
 import math
 import os
@@ -25,21 +26,14 @@ from console import Console
 from errors import UserError
 from training import results
 from training.data_parallel import DataParallel
+from training.follower import Follower
 from training.interruption import Interruption
 from training.loop import train
 from training.once import Once
-from training.prepared import Prepared, open_devices
+from training.prepared import FREE, Prepared, open_devices
 from training.run_folder import FINAL, HOW, RunFolder
 from training.together import Together
 
-# The fields that no program depends on.
-FREE = (
-    'seed', 'dataset.split_seed', 'dataset.test_fraction', 'dataset.validation_fraction',
-    'dataset.folds', 'dataset.fold', 'dataset.repeat', 'dataset.subset', 'dataset.group_by',
-    'dataset.splits_file', 'epochs', 'evaluate_every_epochs', 'optimizer.learning_rate',
-    'optimizer.schedule', 'optimizer.warmup_epochs', 'optimizer.weight_decay',
-    'early_stopping.patience_epochs', 'early_stopping.fraction',
-)  # fmt: skip
 SEQUENTIAL, ONE_PER_DEVICE, VMAPPED = WAYS = ('sequential', 'one_per_device', 'vmapped')
 _IN_WORDS = {
     SEQUENTIAL: 'one after another',
@@ -74,6 +68,9 @@ def train_many(
     workdirs: Sequence[str | os.PathLike],
     quiet: bool = False,
     how: str | None = None,
+    once: Once | None = None,
+    signals: Interruption | None = None,
+    follow: Callable[[int], Follower] | None = None,
 ) -> ManyRuns:
     """Trains the nets of `configs`, or goes on with them; those that have ended are only read.
 
@@ -89,12 +86,16 @@ def train_many(
       workdirs: a run folder for each.
       quiet: print nothing but the headline and how each run ended.
       how: one of `WAYS`; None goes on as a run that was interrupted, or else measures and chooses.
+      once: shared with other calls of this process: what they have in common is made once.
+      signals: says when to stop, in place of Ctrl-C and SIGTERM.
+      follow: from the number of a run, in the order of the configs, to who follows it.
 
     Raises:
       UserError: something the user can mend, with the remedy.
     """
     _check(configs, workdirs, how)
-    every = open_devices(configs[0])
+    once = once or Once()
+    every = open_devices(configs[0], once)
     for config in configs[1:]:
         default.validate(config)
     console = Console(quiet)
@@ -102,14 +103,14 @@ def train_many(
         folders = [RunFolder(workdir) for workdir in workdirs]
         claims = zip(folders, configs, strict=True)
         ended = [stack.enter_context(folder.claim(config)) for folder, config in claims]
-        batch = _Batch(configs, folders, ended, console)
+        batch = _Batch(configs, folders, ended, console, once, follow or (lambda _: Follower()))
         console.line(
             f'Leadline  {len(configs)} runs of {configs[0].dataset.name} on {every.describe()}'
             f'{batch.ended_before()}',
             always=True,
         )
-        signals = stack.enter_context(Interruption())
-        plans = _plans(configs[0], every, len(batch.waiting), how or batch.begun_as())
+        signals = signals or stack.enter_context(Interruption())
+        plans = _plans(configs[0], every, len(batch.waiting), how or batch.begun_as(), once)
         waiting = [configs[i] for i in batch.waiting]
         plan, seconds, choosing = _choose(plans, waiting, batch.once, signals)
         if not signals.received:
@@ -210,20 +211,23 @@ def _wait(futures: Sequence[Future]) -> None:
         raise signal
 
 
-def _plans(config: Any, every: DataParallel, runs: int, how: str | None) -> list[_Plan]:
+def _plans(config: Any, every: DataParallel, runs: int, how: str | None, once: Once) -> list[_Plan]:
     """Returns the ways there are to train so many runs, or the one that is asked for."""
     kind = config.parallel
     plans = [_Plan(SEQUENTIAL, [every])]
     if how is None and config.debug_nans:
         return plans  # Nothing that runs piece by piece is worth timing.
     if how == ONE_PER_DEVICE or (how is None and min(runs, every.count) > 1):
-        single = [DataParallel(kind, [d]) for d in every.devices[: max(1, runs)]]
+        single = [
+            once(('one device', kind, i), functools.partial(DataParallel, kind, [d]))
+            for i, d in enumerate(every.devices[: max(1, runs)])
+        ]
         plans.append(_Plan(ONE_PER_DEVICE, single))
     # On CPU a kernel for each run makes convolutions that XLA runs many times slower; those of
     # oneDNN would be done one run after another all the same.
     if how == VMAPPED or (how is None and runs > 1 and every.platform != 'cpu'):
         count = max(1, min(runs, _MOST_TOGETHER))
-        together = Together(kind, count, every.devices[0])
+        together = once(('together', kind, count), lambda: Together(kind, count, every.devices[0]))
         plans.append(_Plan(VMAPPED, [together] * count, together))
     return plans if how is None else [plan for plan in plans if plan.how == how]
 
@@ -321,11 +325,12 @@ class _Batch:
         folders: Sequence[RunFolder],
         ended: list[dict[str, Any] | None],
         console: Console,
+        once: Once,
+        follow: Callable[[int], Follower],
     ):
         self.configs, self.folders, self.results = configs, folders, ended
-        self.console = console
+        self.console, self.once, self.follow = console, once, follow
         self.waiting = [i for i, result in enumerate(ended) if result is None]
-        self.once = Once()
 
     def begun_as(self) -> str | None:
         """Returns how the first run with a checkpoint was trained, for the rest to be the same."""
@@ -377,6 +382,7 @@ class _Batch:
             time.perf_counter(),
             contextlib.nullcontext(signals),
             self.once,
+            self.follow(run),
         )
         self.results[run] = result
         self.console.line(f'{folder.path}: {results.in_a_line(result)}', always=True)

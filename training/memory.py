@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from console import size
-from errors import UserError
+from errors import DoesNotFitError
 from models.summary import Layer
 
 
@@ -56,14 +56,14 @@ def check(parts: Mapping[str, int], available: int, dtype: str) -> None:
       dtype: `config.dtype`.
 
     Raises:
-      UserError: says what the step needs, what there is, and what needs less.
+      DoesNotFitError: says what the step needs, what there is, and what needs less.
     """
     if sum(parts.values()) <= available:
         return
     listed = ', '.join(f'{what} {size(count)}' for what, count in parts.items())
     fields = ['scale.width', 'batch_size', 'dataset.image_size']
     lower = ' or bfloat16 as --config.dtype' if dtype != 'bfloat16' else ''
-    raise UserError(
+    raise DoesNotFitError(
         f'The net does not fit: a training step needs about {size(sum(parts.values()))} on each '
         f'device ({listed}), and there is {size(available)}. Smaller values of '
         f'{", ".join(f"--config.{name}" for name in fields)},{lower} need less.'

@@ -17,7 +17,7 @@ import input_pipeline
 from auditing import findings
 from configs import default
 from console import Console
-from errors import UserError
+from errors import DoesNotFitError, UserError
 from models import scaling, summary
 from training import host_memory, memory, optimizer, recipe, weights
 from training import step as training_step
@@ -29,10 +29,18 @@ from training.once import Once
 _STEPS_PER_DISPATCH = 50
 _FLOPS_PER_DISPATCH = 3e13
 _BYTES_PER_DISPATCH = 2**28  # Of inputs that stream.
+# The fields that no program depends on: runs that differ in them alone share all programs.
+FREE = (
+    'seed', 'dataset.split_seed', 'dataset.test_fraction', 'dataset.validation_fraction',
+    'dataset.folds', 'dataset.fold', 'dataset.repeat', 'dataset.subset', 'dataset.group_by',
+    'dataset.splits_file', 'epochs', 'evaluate_every_epochs', 'evaluate_test',
+    'optimizer.learning_rate', 'optimizer.schedule', 'optimizer.warmup_epochs',
+    'optimizer.weight_decay', 'early_stopping.patience_epochs', 'early_stopping.fraction',
+)  # fmt: skip
 
 
-def open_devices(config: Any) -> DataParallel:
-    """Checks the config and returns the devices it runs on.
+def open_devices(config: Any, once: Once | None = None) -> DataParallel:
+    """Checks the config and returns the devices it runs on; the same ones for the same `once`.
 
     Raises:
       UserError: a field is wrong, or JAX is not set up for it.
@@ -41,7 +49,8 @@ def open_devices(config: Any) -> DataParallel:
     if jax.dtypes.canonicalize_dtype(config.dtype) != config.dtype:
         raise UserError('config.dtype=float64 needs JAX_ENABLE_X64=1 in the environment.')
     host_memory.keep()
-    return DataParallel(config.parallel)
+    make = functools.partial(DataParallel, config.parallel)
+    return once(('every device', config.parallel), make) if once else make()
 
 
 class Prepared:
@@ -51,8 +60,7 @@ class Prepared:
       config: as from `configs/default.py`.
       devices: from `open_devices`.
       console: says what the data holds.
-      once: shared by runs of one process that differ only in what is no part of their programs
-        (see `training.many`).
+      once: shared by runs of one process: what they have in common is made once.
 
     Attributes:
       pipeline: the data.
@@ -74,6 +82,9 @@ class Prepared:
     ):
         devices.check_batch(config.batch_size)
         self.config, self.devices, self._once = config, devices, once or Once()
+        self.program_key, self._data_key = _groups(config)
+        self._once.use(self.program_key)
+        self._once.use(self._data_key)
         self.memory_bytes = self._once(('memory', devices), devices.memory_bytes)
         resolution = scaling.multipliers(config.scale).resolution
         # Inputs may take a quarter of a device's memory.
@@ -83,7 +94,8 @@ class Prepared:
             console,
             resolution,
             source=self._once(
-                'source', lambda: input_pipeline.read(config.dataset, console, resolution)
+                (self._data_key, 'source'),
+                lambda: input_pipeline.read(config.dataset, console, resolution),
             ),
         )
         recipe.check_family(config, self.pipeline.source.holds)
@@ -97,9 +109,11 @@ class Prepared:
         )
         if self.recipe.augmentation.mixes:
             devices.check_pairs(config.batch_size)
-        self.layers = self._once('layers', lambda: _layers(self.recipe, self.pipeline.input_shape))
+        self.layers = self._once(
+            (self.program_key, 'layers'), lambda: _layers(self.recipe, self.pipeline.input_shape)
+        )
         self._once(
-            ('fits', devices),
+            (self.program_key, 'fits', devices),
             lambda: memory.check(self.needed_bytes(), self.memory_bytes, config.dtype),
         )
         self.dispatch_steps = _dispatch_steps(
@@ -155,7 +169,7 @@ class Prepared:
         own = self.resident()
         common = {name: own.pop(name) for name in input_pipeline.OF_THE_SET if name in own}
         self.placed = self.devices.replicate(own) | self._once(
-            ('data', self.devices), lambda: self.devices.replicate(common)
+            (self._data_key, 'placed', self.devices), lambda: self.devices.replicate(common)
         )
 
     def load_weights(self, console: Console) -> None:
@@ -175,7 +189,7 @@ class Prepared:
         quick: dict[str, Any] = {'xla_backend_optimization_level': 0}
         options = quick if self.devices.platform == 'cpu' else {}
         program = self._once(
-            'init',
+            (self.program_key, 'init'),
             lambda: jax.jit(self._init).lower(*arguments).compile(compiler_options=options),
         )
         state = program(*arguments)
@@ -268,7 +282,18 @@ class Prepared:
             self.compile_seconds += time.perf_counter() - begun
             return program
 
-        return self._once((name, count, self.devices), compiled)
+        return self._once((self.program_key, name, count, self.devices), compiled)
+
+
+def _groups(config: Any) -> tuple[str, str]:
+    """Returns what the programs of a config, and its data, depend on, as keys of `Once`."""
+    fields = {name: v for name, v in default.flatten(config).items() if name not in FREE}
+    of_data = {
+        name: value
+        for name, value in fields.items()
+        if name.startswith('dataset.') and name != 'dataset.normalization'
+    }
+    return repr(fields), repr((of_data, scaling.multipliers(config.scale).resolution))
 
 
 def _layers(parts: recipe.Recipe, input_shape: tuple[int, ...]) -> list[summary.Layer]:
@@ -276,7 +301,7 @@ def _layers(parts: recipe.Recipe, input_shape: tuple[int, ...]) -> list[summary.
         return summary.summarize(parts.model, input_shape)
     except summary.EmptyMapError as error:
         shape = 'x'.join(map(str, input_shape))
-        raise UserError(
+        raise DoesNotFitError(
             f'The images of {shape} are too small for this net: {error}. Set a larger '
             '--config.dataset.image_size, or fewer layers or smaller kernels.'
         ) from error

@@ -92,9 +92,11 @@ def show(console: Console, folder: run_folder.RunFolder, result: dict[str, Any])
                 ),
             ]
             for split, figures in ((s, result[s]) for s in ('validation', 'test'))
+            if figures['examples'] is not None
         ],
     )
-    if remark := task.remark(result):
+    opened = result['test']['examples'] is not None
+    if opened and (remark := task.remark(result)):
         console.line(remark, always=True)
     seconds = result['seconds']
     console.line(

@@ -1,0 +1,1 @@
+"""Sweeps: which nets are trained and compared, and with what."""

@@ -49,9 +49,7 @@ def log_uniform(name: str, low: float, high: float, when: _When | None = None) -
     return Factor(name, low=float(low), high=float(high), log=True, when=_conditions(when))
 
 
-def integer(
-    name: str, low: int, high: int, log: bool = False, when: _When | None = None
-) -> Factor:
+def integer(name: str, low: int, high: int, log: bool = False, when: _When | None = None) -> Factor:
     """Returns a factor that takes any whole number of a range."""
     return Factor(name, low=int(low), high=int(high), log=log, when=_conditions(when))
 

@@ -1,0 +1,145 @@
+"""What a worker does with a job: look at the net, refuse it, or train its runs."""
+
+import errno
+import functools
+import queue
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from configs import default
+from console import Console
+from errors import DoesNotFitError, UserError
+from evaluation import latency
+from sweeping.protocol import DISK, ERROR, MISTAKE, UNFIT, Job
+from training.data_parallel import DataParallel
+from training.follower import Follower
+from training.interruption import Interruption
+from training.many import train_many
+from training.once import Once
+from training.prepared import Prepared, open_devices
+
+_MEASURED = ('latency_ms', 'memory_mb')  # Needs a compiled program; the others are arithmetic.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Jobs:
+    """The jobs of a worker.
+
+    Args:
+      send: takes name and content of a message to the parent.
+    """
+
+    def __init__(self, send: Callable[[str, Any], None]):
+        self.send = send
+        self._once = Once()
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._signals = Interruption()  # Never entered: the parent alone says when to stop.
+        self._dropped: set[int] = set()  # Runs of the job.
+
+    def hear(self, name: str, content: Any) -> None:
+        """Takes a message of the parent, on any thread; `end` says that there will be no more."""
+        if name == 'job':
+            self._waiting.put(content)
+        elif name == 'drop':
+            self._dropped.add(content)
+        else:
+            self._signals.received = True
+            if name == 'end':
+                self._waiting.put(None)
+
+    def next(self) -> Job | None:
+        """Waits for the next job; None where there will be none."""
+        return self._waiting.get()
+
+    def do(self, job: Job) -> None:
+        """Does a job, and sends how it ended."""
+        self._dropped.clear()
+        try:
+            configs = [default.unflatten(default.flatten(fields)) for fields in job.configs]
+            self._look(configs[0], job)
+            runs = train_many(
+                configs,
+                job.workdirs,
+                quiet=True,
+                once=self._once,
+                signals=self._signals,
+                follow=functools.partial(_Reporter, self),
+            )
+            self.send('done', runs.results)
+        except DoesNotFitError as error:
+            self.send('failed', (UNFIT, str(error)))
+        except UserError as error:
+            self.send('failed', (MISTAKE, str(error)))
+        except OSError as error:
+            kind = DISK if error.errno in _FULL else ERROR
+            self.send('failed', (kind, f'{error.strerror}: {error.filename}'))
+        except jax.errors.JaxRuntimeError as error:
+            kind = UNFIT if 'RESOURCE_EXHAUSTED' in str(error) else ERROR
+            self.send('failed', (kind, ' '.join(str(error).split())[:300]))
+        except Exception as error:
+            traceback.print_exc()  # Into the worker's log.
+            text = ' '.join(str(error).split())[:300]
+            self.send('failed', (ERROR, f'{type(error).__name__}: {text}'))
+
+    def dropped(self, run: int) -> bool:
+        """Tells whether a run of the job shall end."""
+        return run in self._dropped
+
+    def _look(self, config: Any, job: Job) -> None:
+        """Sends what is known of the net before it is trained.
+
+        Raises:
+          DoesNotFitError: it is beyond a limit, or cannot be trained here.
+        """
+        devices = open_devices(config, self._once)
+        run = Prepared(config, devices, Console(quiet=True), self._once)
+        run.close()
+        facts: dict[str, Any] = {
+            'parameters': sum(row.parameters for row in run.layers),
+            'flops': sum(row.flops for row in run.layers),
+        }
+        _check(facts, job.limits)
+        if any(name in job.measured or name in job.limits for name in _MEASURED):
+            facts |= self._once(
+                (run.program_key, 'measured'), lambda: _measured(run, devices.devices[0])
+            )
+        self.send('net', facts)
+        _check(facts, job.limits)
+
+
+def _measured(run: Prepared, device: Any) -> dict[str, float]:
+    """Returns median latency and planned memory of predicting one example, by fresh weights.
+
+    Nothing in a net's arithmetic depends on the values of its weights.
+    """
+    devices = DataParallel('shard_map', [device])
+    variables = devices.replicate(run.initial_state().reported())
+    shape = tuple(run.pipeline.input_shape)
+    figures = latency.of_batch(run.recipe, shape, devices, variables, 1)
+    return {
+        'latency_ms': 1e3 * figures['p50_seconds'],
+        'memory_mb': (figures['program_bytes'] or 0) / 1e6,
+    }
+
+
+def _check(facts: dict[str, Any], limits: dict[str, float]) -> None:
+    for name, most in limits.items():
+        if name in facts and facts[name] > most:
+            raise DoesNotFitError(f'{name} {facts[name]:,.4g} is above limits.{name}={most:,g}')
+
+
+class _Reporter(Follower):
+    """Sends how a run of a job gets on."""
+
+    def __init__(self, jobs: Jobs, run: int):
+        self._jobs, self._run = jobs, run
+
+    def stepped(self, step: int) -> bool:
+        self._jobs.send('step', (self._run, step))
+        return self._jobs.dropped(self._run)
+
+    def evaluated(self, line: dict[str, Any]) -> None:
+        self._jobs.send('evaluation', (self._run, line))

@@ -1,0 +1,390 @@
+"""A study: the points of a sweep and what came of them, in an Optuna storage.
+
+A point is tried by one trial after another until one of them ends for good: a trial that was
+interrupted, or whose process died, is followed by another one of the same point, which finds its
+run folders. So trials are many and points few; whoever reads a study reads points (`table`).
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+
+from configs import default
+from configs.sweeps.factors import Factor
+from configs.sweeps.objectives import OBJECTIVES, names
+from errors import UserError
+from sweeping import points
+from sweeping.table import Point, Replicate, Table
+from training.run_folder import RunFolder
+
+# A trial whose process has given no sign for so long is taken over.
+_HEARTBEAT_SECONDS, _GRACE_SECONDS = 5, 30
+_AHEAD = 32  # Points of a plan without end that wait.
+# How often a point may be lost with its process before it is given up.
+_MOST_LOST = {'crashed': 2, 'lost': 5}
+_FILE = 'sweep.json'
+# What a study keeps from its first call on; the other fields may change from call to call.
+_DEFINING = ('sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits')
+END = 'end'  # The attribute that a trial leaves behind, see `Study.end`.
+NUMBER = 'number'  # Of the point, where the trial was queued.
+_FINAL = ('complete', 'pruned', 'diverged', 'infeasible', 'failed')
+_HIDDEN = ('surplus', 'duplicate')  # Trials that are of no point of their own.
+
+
+@dataclasses.dataclass
+class _Tries:
+    """The trials of a point, in their order."""
+
+    values: dict[str, Any]
+    trials: list[FrozenTrial] = dataclasses.field(default_factory=list)
+
+    def last(self) -> FrozenTrial:
+        """The one that says what came of the point: final, or else alive, or else the latest."""
+        return min(reversed(self.trials), key=lambda t: (_outcome(t) not in _FINAL, not _alive(t)))
+
+    def outcome(self) -> tuple[str, str]:
+        """Returns one of `table.OUTCOMES`, and why."""
+        last = self.last()
+        outcome = _outcome(last)
+        if outcome in _FINAL or _alive(last):
+            return outcome, _end(last).get('reason', '')
+        counts = Counter(_outcome(trial) for trial in self.trials)
+        for name, most in _MOST_LOST.items():
+            if counts[name] >= most:
+                reason = _end(last).get('reason') or 'its process died'
+                return 'failed', f'{reason} ({counts[name]} times)'
+        return 'interrupted', ''
+
+
+class Study:
+    """A study, opened. Several processes may have it open, each with all its threads.
+
+    Args:
+      config: of the sweep, validated.
+      folder: of the study; run folders and plots lie there. All hosts see the same one.
+      storage: URL of a database; '' for SQLite in the folder.
+
+    Raises:
+      UserError: the storage cannot be opened, or holds a study of another sweep.
+    """
+
+    def __init__(self, config: Any, folder: pathlib.Path, storage: str = ''):
+        self.config, self.folder = config, folder
+        self.factors: tuple[Factor, ...] = config.space
+        self.objectives = names(config.objective)
+        self.planned = config.sampler in points.PLANNED
+        self._lock = filelock.FileLock(folder / '.study.lock')
+        self._plan = (
+            points.planned(config.sampler, self.factors, config.seed) if self.planned else None
+        )
+        self._drawn: list[dict[str, Any]] = []
+        with self._lock, _user_errors(storage):
+            self.optuna = optuna.create_study(
+                study_name=folder.resolve().name,
+                storage=_open(storage or f'sqlite:///{folder / "study.db"}'),
+                sampler=points.sampler(config.sampler, config.seed),
+                pruner=_pruner(config),
+                directions=[
+                    'maximize' if OBJECTIVES[name] else 'minimize' for name in self.objectives
+                ],
+                load_if_exists=True,
+            )
+            self._check_definition()
+            shown = sqlalchemy.engine.make_url(storage).render_as_string() if storage else ''
+            RunFolder(folder).write_json(_FILE, {'storage': shown, **definition(config)})
+
+    def _check_definition(self) -> None:
+        now = json.loads(json.dumps(definition(self.config)))
+        before = self.optuna.user_attrs.get('definition')
+        if before is None:
+            self.optuna.set_user_attr('definition', now)
+            return
+        differing = [name for name in now if before.get(name) != now[name]]
+        if not differing:
+            return
+        old, new = (default.flatten(d['base']) for d in (before, now))
+        fields = [f'base.{n}' for n in new if 'base' in differing and old.get(n) != new[n]]
+        names = [*fields, *(name for name in differing if name != 'base')]
+        raise UserError(
+            f'{self.folder} holds a study of another sweep; it differs in {", ".join(names[:6])}. '
+            'Choose another --workdir, or delete that folder.'
+        )
+
+    # Points.
+
+    def points(self) -> dict[str, _Tries]:
+        """Returns the points that were begun or queued, by key, in their order."""
+        found: dict[str, _Tries] = {}
+        for trial in self.optuna.get_trials(deepcopy=False):
+            if _outcome(trial) in _HIDDEN:
+                continue
+            params = trial.params or trial.system_attrs.get('fixed_params', {})
+            params = trial.system_attrs.get('fixed_params', {}) | params
+            values = points.values_of(params, self.factors)
+            if values:
+                found.setdefault(points.key(values), _Tries(values)).trials.append(trial)
+        return found
+
+    def prepare(self) -> bool:
+        """Queues what has to be tried; returns whether there may be something to do, now or later.
+
+        Points of the plan are queued in their order, and once more those whose trial has ended
+        without an answer.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self.optuna)
+        if not self._missing():
+            return self._goes_on()
+        with self._lock:  # Of several processes one queues a point.
+            for number, values in self._missing():
+                self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
+        return True
+
+    def _missing(self) -> list[tuple[int, dict[str, Any]]]:
+        """Returns the points that should wait and do not, with their numbers."""
+        known = self.points()
+        lost = [
+            (number, tries.values)
+            for number, tries in enumerate(known.values())
+            if tries.outcome()[0] == 'interrupted'
+        ]
+        if not self._plan:
+            return lost
+        waiting = sum(tries.outcome()[0] == 'waiting' for tries in known.values())
+        limit = self.most_points()
+        wanted = limit if limit else len(known) + max(0, _AHEAD - waiting)
+        while len(self._drawn) < wanted and (values := next(self._plan, None)) is not None:
+            self._drawn.append(values)
+        if not limit and waiting > _AHEAD // 2:
+            return lost
+        new = [
+            (number, values)
+            for number, values in enumerate(self._drawn[:wanted])
+            if points.key(values) not in known
+        ]
+        return lost + new
+
+    def most_points(self) -> int:
+        """Returns how many points the budget of runs allows; 0: any number."""
+        runs = self.config.budget.runs
+        return max(1, runs // self.config.replicates) if runs else 0
+
+    def _goes_on(self) -> bool:
+        outcomes = [tries.outcome()[0] for tries in self.points().values()]
+        if any(outcome in ('waiting', 'running') for outcome in outcomes):
+            return True
+        most = self.most_points()
+        return not self.planned and not (most and len(outcomes) >= most)
+
+    def has_waiting(self) -> bool:
+        """Tells whether a point waits to be tried."""
+        states = (TrialState.WAITING,)
+        return bool(self.optuna.get_trials(deepcopy=False, states=states))
+
+    def same(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
+        """Returns the other trial of the same point that runs or has ended, if there is one."""
+        tries = self.points().get(points.key(values))
+        others = [t for t in tries.trials if t.number != trial.number] if tries else []
+        if not others:
+            return None
+        last = _Tries(values, others).last()
+        return last if _outcome(last) in (*_FINAL, 'running') else None
+
+    def end(self, trial: optuna.Trial, outcome: str, **what: Any) -> None:
+        """Stores how a trial ended, before its state is.
+
+        Args:
+          trial: that runs.
+          outcome: of `table.OUTCOMES`; or crashed (its worker died), surplus, duplicate.
+          what: `reason`, `replicates`, `facts`, `seconds`, `host`, as `table` reads them.
+        """
+        trial.set_user_attr(END, {'outcome': outcome, **what})
+
+    def table(self) -> Table:
+        """Returns what came of all points."""
+        return Table(
+            folder=self.folder,
+            factors=tuple(f.name for f in self.factors),
+            objectives=self.objectives,
+            maximize=tuple(OBJECTIVES[name] for name in self.objectives),
+            dataset=self.config.base.dataset.name,
+            replicates=self.config.replicates,
+            points=tuple(_point(n, t) for n, t in enumerate(self.points().values())),
+        )
+
+
+def _point(number: int, tries: _Tries) -> Point:
+    last = tries.last()
+    outcome, reason = tries.outcome()
+    end = _end(last)
+    values = tuple(last.values or ()) if last.state == TrialState.COMPLETE else ()
+    return Point(
+        number=number,
+        values=tries.values,
+        outcome=outcome,
+        reason=reason,
+        objectives=values,
+        replicates=tuple(Replicate(**each) for each in end.get('replicates', ())),
+        facts=end.get('facts', {}),
+        session={
+            'host': end.get('host', ''),
+            'attempts': sum(_outcome(trial) != 'waiting' for trial in tries.trials),
+            'seconds': sum(_end(trial).get('seconds', 0.0) for trial in tries.trials),
+        },
+    )
+
+
+def _end(trial: FrozenTrial) -> dict[str, Any]:
+    return trial.user_attrs.get(END, {})
+
+
+def _alive(trial: FrozenTrial) -> bool:
+    return trial.state in (TrialState.RUNNING, TrialState.WAITING)
+
+
+def _outcome(trial: FrozenTrial) -> str:
+    """Returns what came of a trial; 'lost' of one whose process died."""
+    if trial.state == TrialState.COMPLETE:
+        return _end(trial).get('outcome', 'complete')
+    if _alive(trial):
+        return trial.state.name.lower()
+    return _end(trial).get('outcome', 'lost')
+
+
+# What a study is of.
+
+
+def definition(config: Any) -> dict[str, Any]:
+    """Returns what may not change while a study lasts, as JSON holds it."""
+    fields = {name: config[name] for name in _DEFINING if name != 'limits'}
+    return {
+        'base': config.base.to_dict(),
+        'space': [dataclasses.asdict(f) for f in config.space],
+        'limits': config.limits.to_dict(),
+        **fields,
+    }
+
+
+def reopen(folder: pathlib.Path, storage: str = '') -> Study:
+    """Opens the study of a folder for reading.
+
+    Args:
+      folder: of the study.
+      storage: URL of its database, where the folder does not hold it or its password.
+
+    Raises:
+      UserError: there is none.
+    """
+    from configs.sweeps import default as sweep_default
+
+    there = RunFolder(folder).read_json(_FILE) if folder.is_dir() else None
+    if there is None:
+        raise UserError(f'{folder} holds no study: there is no {_FILE} in it.')
+    base = default.unflatten(default.flatten(there['base']))
+    config = sweep_default.get_config(base, tuple(map(_factor, there['space'])))
+    config.update({name: there[name] for name in _DEFINING})
+    return Study(config, folder, storage or there['storage'])
+
+
+def _factor(fields: dict[str, Any]) -> Factor:
+    choices = tuple(tuple(c) if isinstance(c, list) else c for c in fields['choices'])
+    when = tuple(
+        (name, tuple(tuple(v) if isinstance(v, list) else v for v in values))
+        for name, values in fields['when']
+    )
+    return Factor(**(fields | {'choices': choices, 'when': when}))
+
+
+# Optuna.
+
+
+def _open(url: str) -> optuna.storages.RDBStorage:
+    sqlite = url.startswith('sqlite')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.RDBStorage(
+            url,
+            heartbeat_interval=_HEARTBEAT_SECONDS,
+            grace_period=_GRACE_SECONDS,
+            engine_kwargs={'connect_args': {'timeout': 60}} if sqlite else {'pool_pre_ping': True},
+        )
+    if sqlite:
+        _serialize(storage.engine)
+    return storage
+
+
+def _serialize(engine: sqlalchemy.Engine) -> None:
+    """Makes SQLite lock the file at the beginning of each transaction.
+
+    Else two processes read that a trial waits, and both take it; and who reads before it writes
+    gives up at once where another one does the same. (SQLAlchemy, "Serializable isolation /
+    Savepoints / Transactional DDL", in the documentation of its SQLite dialect.)
+    """
+
+    @sqlalchemy.event.listens_for(engine, 'connect')
+    def connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # The driver shall begin nothing by itself.
+
+    @sqlalchemy.event.listens_for(engine, 'begin')
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql('BEGIN IMMEDIATE')
+
+    engine.dispose()  # Connections made before know nothing of it.
+
+
+@contextlib.contextmanager
+def _user_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlalchemy.exc.OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise UserError(f'The storage cannot be opened ({reason}): check --storage.') from error
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
+        raise UserError(
+            f'--storage={url} is no database that can be opened ({error}): write '
+            'postgresql://USER@HOST/DATABASE.'
+        ) from error
+
+
+def _pruner(config: Any) -> optuna.pruners.BasePruner:
+    base = config.base
+    evaluations = max(1, round(base.epochs / base.evaluate_every_epochs))
+    if config.pruner == 'median':
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=evaluations // 10)
+    if config.pruner == 'successive_halving':
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    if config.pruner == 'hyperband':
+        return optuna.pruners.HyperbandPruner(
+            min_resource=1, max_resource=evaluations, reduction_factor=3
+        )
+    if config.pruner == 'wilcoxon':
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+    return optuna.pruners.NopPruner()
+
+
+def by_epochs(pruner: str) -> bool:
+    """Tells whether a pruner looks at the evaluations of a run, rather than at whole runs."""
+    return pruner in ('median', 'successive_halving', 'hyperband')
+
+
+def stages(pruner: str, replicates: int) -> list[Sequence[int]]:
+    """Returns the replicates of a point in the groups between which it may be pruned."""
+    numbers = range(replicates)
+    if pruner == 'wilcoxon':
+        return [[r] for r in numbers]
+    if by_epochs(pruner) and replicates > 1:
+        return [[0], list(numbers[1:])]
+    return [list(numbers)]
