@@ -43,3 +43,13 @@ def base(dataset: str) -> Any:
     if dataset != 'digits':
         config.dataset.subset = 5000.0
     return config
+
+
+def get_config(words: str = 'digits,optimizer') -> Any:
+    """Returns the sweep; `--config=benchmarks/sweep_config.py:DATASET,SPACE` names the others."""
+    from configs.sweeps import default
+
+    dataset, _, space = words.rpartition(',')
+    return default.get_config(
+        base(dataset), SPACES[space], sampler='random', replicates=1, vary_splits=False
+    )
