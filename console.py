@@ -111,6 +111,18 @@ class Console:
             task = bar.add_task(title, total=total, completed=done)
             yield lambda count: bar.update(task, completed=count)
 
+    @contextmanager
+    def status(self) -> Iterator[Callable[[str], None]]:
+        """Keeps one line at the bottom of a terminal while the block runs; elsewhere none.
+
+        Gives the function that changes it.
+        """
+        if self._quiet or not self._rich.is_terminal:
+            yield lambda text: None
+            return
+        with self._rich.status('') as status:
+            yield lambda text: status.update(Text(text, no_wrap=True, overflow='ellipsis'))
+
     def _patient(self, text: str, done: int) -> Callable[[int], None]:
         begun, said = time.monotonic(), False
 

@@ -106,7 +106,7 @@ class Jobs:
             facts |= self._once(
                 (run.program_key, 'measured'), lambda: _measured(run, devices.devices[0])
             )
-        self.send('net', facts)
+        self.send('net', facts | {'steps': run.total_steps})
         _check(facts, job.limits)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,11 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import default
-from configs.sweeps.factors import Factor
+from configs.sweeps.factors import Factor, grid_size
 from configs.sweeps.objectives import OBJECTIVES, names
 from errors import UserError
 from sweeping import points
-from sweeping.table import Point, Replicate, Table
+from sweeping.table import FINAL, Point, Replicate, Table
 from training.run_folder import RunFolder
 
 # A trial whose process has given no sign for so long is taken over.
@@ -35,9 +36,12 @@ _MOST_LOST = {'crashed': 2, 'lost': 5}
 _FILE = 'sweep.json'
 # What a study keeps from its first call on; the other fields may change from call to call.
 _DEFINING = ('sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits')
-END = 'end'  # The attribute that a trial leaves behind, see `Study.end`.
+# What there is to do, as `Study.prepare` says.
+WORK, WAIT, OVER = 'work', 'wait', 'over'
+# Attributes of trials.
+END = 'end'  # What it leaves behind, see `Study.end`.
 NUMBER = 'number'  # Of the point, where the trial was queued.
-_FINAL = ('complete', 'pruned', 'diverged', 'infeasible', 'failed')
+BEGUN = 'begun'  # The host that began a trial.
 _HIDDEN = ('surplus', 'duplicate')  # Trials that are of no point of their own.
 
 
@@ -50,13 +54,13 @@ class _Tries:
 
     def last(self) -> FrozenTrial:
         """The one that says what came of the point: final, or else alive, or else the latest."""
-        return min(reversed(self.trials), key=lambda t: (_outcome(t) not in _FINAL, not _alive(t)))
+        return min(reversed(self.trials), key=lambda t: (_outcome(t) not in FINAL, not _alive(t)))
 
     def outcome(self) -> tuple[str, str]:
         """Returns one of `table.OUTCOMES`, and why."""
         last = self.last()
         outcome = _outcome(last)
-        if outcome in _FINAL or _alive(last):
+        if outcome in FINAL or _alive(last):
             return outcome, _end(last).get('reason', '')
         counts = Counter(_outcome(trial) for trial in self.trials)
         for name, most in _MOST_LOST.items():
@@ -83,20 +87,21 @@ class Study:
         self.factors: tuple[Factor, ...] = config.space
         self.objectives = names(config.objective)
         self.planned = config.sampler in points.PLANNED
+        self._guard = threading.Lock()  # Between threads; the file between processes.
+        folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(folder / '.study.lock')
         self._plan = (
             points.planned(config.sampler, self.factors, config.seed) if self.planned else None
         )
         self._drawn: list[dict[str, Any]] = []
+        self._unborn: dict[int, float] = {}  # Trials that nobody has begun, and since when.
         with self._lock, _user_errors(storage):
             self.optuna = optuna.create_study(
                 study_name=folder.resolve().name,
                 storage=_open(storage or f'sqlite:///{folder / "study.db"}'),
                 sampler=points.sampler(config.sampler, config.seed),
                 pruner=_pruner(config),
-                directions=[
-                    'maximize' if OBJECTIVES[name] else 'minimize' for name in self.objectives
-                ],
+                directions=['maximize' if more else 'minimize' for more in self.maximize()],
                 load_if_exists=True,
             )
             self._check_definition()
@@ -131,25 +136,53 @@ class Study:
             params = trial.params or trial.system_attrs.get('fixed_params', {})
             params = trial.system_attrs.get('fixed_params', {}) | params
             values = points.values_of(params, self.factors)
-            if values:
+            whole = all(f.name in values for f in self.factors if f.applies(values))
+            if values and (whole or _alive(trial)):  # Else it died while it was drawn.
                 found.setdefault(points.key(values), _Tries(values)).trials.append(trial)
         return found
 
-    def prepare(self) -> bool:
-        """Queues what has to be tried; returns whether there may be something to do, now or later.
+    def prepare(self) -> str:
+        """Queues what has to be tried, and says what there is to do.
 
         Points of the plan are queued in their order, and once more those whose trial has ended
         without an answer.
+
+        Returns:
+          `WORK`: a point; `WAIT`: none now, but some train that may be lost; `OVER`: none any more.
         """
+        with self._guard:
+            return self._prepare()
+
+    def _prepare(self) -> str:
+        self._fail_lost_trials()
+        if self._missing():
+            with self._lock:  # Of several processes one queues a point.
+                for number, values in self._missing():
+                    self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
+        outcomes = Counter(tries.outcome()[0] for tries in self.points().values())
+        most, size = self.most_points(), grid_size(self.factors)
+        all_begun = self.planned or 0 < most <= outcomes.total() or outcomes.total() == size
+        if outcomes['waiting'] or not all_begun:
+            return WORK
+        return WAIT if outcomes['running'] else OVER
+
+    def _fail_lost_trials(self) -> None:
+        """Lets go of the trials whose process has given no sign for long."""
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.optuna)
-        if not self._missing():
-            return self._goes_on()
-        with self._lock:  # Of several processes one queues a point.
-            for number, values in self._missing():
-                self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
-        return True
+        # A process may die before its first heartbeat, which Optuna takes for no reason to worry.
+        now, running = time.monotonic(), (TrialState.RUNNING,)
+        unborn = {
+            trial.number
+            for trial in self.optuna.get_trials(deepcopy=False, states=running)
+            if BEGUN not in trial.user_attrs
+        }
+        self._unborn = {number: self._unborn.get(number, now) for number in unborn}
+        for number, since in self._unborn.items():
+            if now - since > _GRACE_SECONDS:
+                with contextlib.suppress(ValueError):  # Somebody else has done so.
+                    self.optuna.tell(number, state=TrialState.FAIL)
 
     def _missing(self) -> list[tuple[int, dict[str, Any]]]:
         """Returns the points that should wait and do not, with their numbers."""
@@ -180,17 +213,39 @@ class Study:
         runs = self.config.budget.runs
         return max(1, runs // self.config.replicates) if runs else 0
 
-    def _goes_on(self) -> bool:
-        outcomes = [tries.outcome()[0] for tries in self.points().values()]
-        if any(outcome in ('waiting', 'running') for outcome in outcomes):
-            return True
-        most = self.most_points()
-        return not self.planned and not (most and len(outcomes) >= most)
+    def total(self) -> int:
+        """Returns how many points there will be; 0: nobody knows."""
+        if self.config.sampler == 'grid':
+            everything = sum(1 for _ in points.planned('grid', self.factors, 0))
+            return min(everything, self.most_points() or everything)
+        return min(self.most_points(), grid_size(self.factors) or self.most_points())
 
-    def has_waiting(self) -> bool:
-        """Tells whether a point waits to be tried."""
-        states = (TrialState.WAITING,)
-        return bool(self.optuna.get_trials(deepcopy=False, states=states))
+    def maximize(self) -> tuple[bool, ...]:
+        """Returns, for each objective, whether more is better."""
+        return tuple(OBJECTIVES[name] for name in self.objectives)
+
+    def epochs(self) -> float:
+        """Returns the epochs that all runs have trained together."""
+        return sum(
+            max((_end(trial).get('epochs', 0.0) for trial in tries.trials), default=0.0)
+            for tries in self.points().values()
+        )
+
+    def is_surplus(self, trial: optuna.Trial) -> bool:
+        """Tells whether a trial that nobody queued is one too many.
+
+        Of two workers that look for the last point one comes too late.
+        """
+        if self.planned:
+            return True
+        drawn = [
+            other
+            for other in self.optuna.get_trials(deepcopy=False)
+            if NUMBER not in other.user_attrs
+            and other.number < trial.number
+            and _outcome(other) not in _HIDDEN
+        ]
+        return 0 < self.most_points() <= len(drawn)
 
     def same(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
         """Returns the other trial of the same point that runs or has ended, if there is one."""
@@ -199,7 +254,7 @@ class Study:
         if not others:
             return None
         last = _Tries(values, others).last()
-        return last if _outcome(last) in (*_FINAL, 'running') else None
+        return last if _outcome(last) in (*FINAL, 'running') else None
 
     def end(self, trial: optuna.Trial, outcome: str, **what: Any) -> None:
         """Stores how a trial ended, before its state is.
@@ -217,7 +272,7 @@ class Study:
             folder=self.folder,
             factors=tuple(f.name for f in self.factors),
             objectives=self.objectives,
-            maximize=tuple(OBJECTIVES[name] for name in self.objectives),
+            maximize=self.maximize(),
             dataset=self.config.base.dataset.name,
             replicates=self.config.replicates,
             points=tuple(_point(n, t) for n, t in enumerate(self.points().values())),

@@ -4,10 +4,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
-# What came of a point. Those up to `failed` are final; the others go on when the sweep does.
-OUTCOMES = (
-    'complete', 'pruned', 'diverged', 'infeasible', 'failed', 'running', 'interrupted', 'waiting',
-)  # fmt: skip
+# What came of a point; what is not final goes on when the sweep does.
+FINAL = ('complete', 'pruned', 'diverged', 'infeasible', 'failed')
+OUTCOMES = (*FINAL, 'running', 'interrupted', 'waiting')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Point:
       replicates: its runs that have ended.
       facts: what is known of the net: `parameters`, `flops`, and where it was measured
         `latency_ms`, `memory_mb`.
-      session: where it was tried last: `host`, and `attempts`, how often it was begun.
+      session: where it was tried last: `host`; `attempts`, how often it was begun; `seconds` of
+        all of them.
     """
 
     number: int

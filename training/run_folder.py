@@ -24,12 +24,15 @@ FINAL = ('finished', 'early_stopped', 'diverged')
 HOW = '.how.json'  # How `train_many` trains the run, where not as a command of its own would.
 
 
-def default_workdir(config_argument: str, overrides: Mapping[str, Any]) -> pathlib.Path:
+def default_workdir(
+    config_argument: str, overrides: Mapping[str, Any], within: str = 'runs'
+) -> pathlib.Path:
     """Returns `runs/<config>-<dataset>[-<overrides>]`, safe as a path.
 
     Args:
       config_argument: value of `--config`, such as `configs/resnet_small.py:fashion_mnist`.
       overrides: dotted fields given on the command line.
+      within: folder in place of `runs`.
     """
     file, _, dataset = config_argument.partition(':')
     changed = [f'{name}={value}' for name, value in sorted(overrides.items())]
@@ -38,7 +41,7 @@ def default_workdir(config_argument: str, overrides: Mapping[str, Any]) -> pathl
     safe = re.sub(r'[^A-Za-z0-9._=-]+', '_', name)
     if safe != name or len(safe) > 120:
         safe = f'{safe[:110]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}'
-    return pathlib.Path('runs') / safe
+    return pathlib.Path(within) / safe
 
 
 class RunFolder:

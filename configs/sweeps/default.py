@@ -57,7 +57,8 @@ FIELDS: dict[str, dataclasses.Field] = {
         at_least=0.0
     ),
     'limits.memory_mb': field(
-        0.0, 'Nets that need more megabytes to train are not tried; 0: no limit.', at_least=0.0
+        0.0, 'Nets that need more megabytes to predict one example, with their weights, do not '
+        'count; 0: no limit.', at_least=0.0
     ),
     'workers': field(0, 'Processes that train; 0: one for each device.', at_least=0),
     'hang_seconds': field(

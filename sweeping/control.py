@@ -1,0 +1,165 @@
+"""What the workers of one call share: when to stop, what runs, how far it is."""
+
+import contextlib
+import socket
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from errors import UserError
+from training.interruption import Interruption
+
+_SAME_MISTAKE = 3  # Points that fail alike before one has ended well, after which none will.
+_DULL_DRAWS = 50  # Of the sampler in a row, after which it has nothing new.
+
+
+class Running:
+    """How far a point is that trains.
+
+    Attributes:
+      values: of its factors.
+      steps: of one of its runs; 0 as long as that is not known.
+      ended: runs of the point that ended before the current job.
+    """
+
+    def __init__(self, values: Mapping[str, Any], replicates: int):
+        self.values, self.steps, self.ended = values, 0, 0
+        self._replicates, self._now = replicates, 0.0
+
+    def stepped(self, run: int, step: int) -> None:
+        """Says that a run of the job is at a step."""
+        if self.steps:
+            self._now = run + step / self.steps
+
+    def share(self) -> float:
+        """Returns how much of the point is done, from 0 to 1."""
+        return min(1.0, (self.ended + self._now) / self._replicates)
+
+
+class Control:
+    """Shared by the threads of one call.
+
+    Args:
+      signals: of the process.
+      seconds: after which the call shall end; 0: never.
+      replicates: of each point.
+      say: prints how a point ended.
+
+    Attributes:
+      host: name of this machine.
+      impatient: whether a second signal came: workers are ended at once.
+      seconds_of: of the points that have completed.
+      counts: of the outcomes of this call.
+    """
+
+    def __init__(
+        self,
+        signals: Interruption,
+        seconds: float,
+        replicates: int,
+        say: Callable[..., None],
+    ):
+        self._signals, self._say, self._replicates = signals, say, replicates
+        self._deadline = time.monotonic() + seconds if seconds else None
+        self._lock = threading.Lock()
+        self._running: list[Running] = []
+        self._mistakes: Counter[str] = Counter()
+        self._dull = 0
+        self._ended_early = False
+        self.host = socket.gethostname()
+        self.impatient = False
+        self.seconds_of: list[float] = []
+        self.counts: Counter[str] = Counter()
+
+    def stopping(self) -> bool:
+        """Tells whether what trains shall be saved, and nothing more begun."""
+        return self._ended_early or self._signals.received or self.out_of_time()
+
+    def out_of_time(self) -> bool:
+        """Tells whether the budget of time is spent."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def seconds_left(self) -> float | None:
+        """Returns what is left of the budget of time; None where there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def stop(self) -> None:
+        """Ends the call early, as a signal does."""
+        self._ended_early = True
+
+    @contextlib.contextmanager
+    def running(self, values: Mapping[str, Any]) -> Iterator[Running]:
+        """Counts a point as one that trains while the block runs."""
+        running = Running(values, self._replicates)
+        with self._lock:
+            self._running.append(running)
+        try:
+            yield running
+        finally:
+            with self._lock:
+                self._running.remove(running)
+
+    def at_work(self) -> list[Running]:
+        """Returns the points that train now."""
+        with self._lock:
+            return list(self._running)
+
+    def ended(
+        self,
+        outcome: str,
+        values: Mapping[str, Any],
+        seconds: float,
+        scores: Sequence[float],
+        reason: str = '',
+    ) -> None:
+        """Counts a trial that has ended, and says so."""
+        with self._lock:
+            self.counts[outcome] += 1
+            self._dull = 0
+            if outcome == 'complete':
+                self.seconds_of.append(seconds)
+                self._mistakes.clear()
+            self._say(outcome, values, seconds, scores, reason)
+
+    def failed(self, text: str, everywhere: bool) -> None:
+        """Counts a failure.
+
+        Raises:
+          UserError: all points fail alike, so that it is no matter of the point.
+        """
+        with self._lock:
+            self._mistakes[text] += 1
+            alike = everywhere and not self.seconds_of and self._mistakes[text] >= _SAME_MISTAKE
+        if alike:
+            raise UserError(f'{_SAME_MISTAKE} points in a row have failed alike: {text}')
+
+    def draw_was_dull(self) -> None:
+        """Counts a point that the sampler drew again; after many in a row the call ends."""
+        with self._lock:
+            self._dull += 1
+            if self._dull >= _DULL_DRAWS:
+                self._ended_early = True
+
+    def seconds_to_go(self, waiting: int, workers: int, spent: Sequence[float]) -> float | None:
+        """Predicts how long so many points and those that train will take.
+
+        Args:
+          waiting: points that are not begun.
+          workers: that train at a time.
+          spent: seconds of points that completed before this call.
+
+        Returns:
+          None while nothing is known.
+        """
+        known = [*spent, *self.seconds_of]
+        if not known:
+            return None
+        each = statistics.fmean(known)
+        running = [each * (1 - r.share()) for r in self.at_work()]
+        even = (waiting * each + sum(running)) / max(1, workers)
+        seconds = max([even, *running])
+        left = self.seconds_left()
+        return seconds if left is None else min(seconds, left)

@@ -1,0 +1,211 @@
+"""One call of a sweep: workers take points from the study until there are none, or time is up."""
+
+import os
+import pathlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import optuna
+
+from console import Console, percent
+from sweeping.control import Control
+from sweeping.process import Worker, devices_here
+from sweeping.study import OVER, WAIT, Study
+from sweeping.table import FINAL, Table
+from sweeping.trials import NoAnswerError, Trials
+from training.interruption import Interruption
+
+_LOOK_SECONDS = 0.2
+_WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
+
+
+def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> Table:
+    """Trains what is left of a sweep, or what its budget allows, and returns what came of it.
+
+    Ctrl-C and SIGTERM save what trains; a second one does not wait for it.
+
+    Args:
+      config: of the sweep, validated.
+      folder: of the study; made where it is not there.
+      storage: URL of the study's database; '' for SQLite in the folder.
+      console: says what happens.
+
+    Raises:
+      UserError: something the user can mend, with the remedy.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = Study(config, folder, storage)
+    platform, devices = devices_here()
+    with Interruption() as signals:
+        call = _Call(study, signals, console, platform, config.workers or devices)
+        call.introduce(devices)
+        call.to_the_end()
+    return study.table()
+
+
+class _Call:
+    """The threads of a call, each with a worker."""
+
+    def __init__(
+        self, study: Study, signals: Interruption, console: Console, platform: str, workers: int
+    ):
+        config = study.config
+        self.study, self.console, self.platform = study, console, platform
+        self.control = Control(signals, 3600 * config.budget.hours, config.replicates, self._say)
+        before = study.table().points
+        self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
+        self.ended = Counter(p.outcome for p in before if p.outcome in FINAL)
+        self.best: tuple[float, ...] = ()
+        for point in before:
+            scores = [_figure(study.objectives[0], r.validation) for r in point.replicates]
+            if point.outcome == 'complete':
+                self._take_if_best(scores)
+        self.total = study.total()
+        log = study.folder / 'workers' / f'{self.control.host}-{os.getpid()}'
+        self.processes = [
+            Worker(i, workers, log.with_name(f'{log.name}-{i}.log'), platform)
+            for i in range(workers)
+        ]
+
+    def introduce(self, devices: int) -> None:
+        """Says what will be tried, and how."""
+        config, count = self.study.config, len(self.processes)
+        before = sum(self.ended.values())
+        self.console.line(
+            f'Leadline  sweep of {", ".join(f.name for f in self.study.factors)} on '
+            f'{config.base.dataset.name}, {count} worker{_s(count)} on {devices} {self.platform} '
+            f'device{_s(devices)}, study folder {self.study.folder}'
+            + (f'; {before} point{_s(before)} ended before' if before else ''),
+            always=True,
+        )
+        budget = [f'{value:g} {name}' for name, value in config.budget.items() if value]
+        self.console.line(
+            f'Plan      {f"{self.total} points" if self.total else "points"} by {config.sampler}, '
+            f'{config.replicates} run{_s(config.replicates)} each, for {config.objective}; pruner '
+            f'{config.pruner}; budget {", ".join(budget) or "without limit"}',
+            always=True,
+        )
+
+    def to_the_end(self) -> None:
+        """Lets all workers work, until there is no more to do or they shall stop."""
+        with ThreadPoolExecutor(len(self.processes), 'worker') as pool:
+            futures = [pool.submit(self._work, worker) for worker in self.processes]
+            with self.console.status() as show:
+                while not all(future.done() for future in futures):
+                    self._wait()
+                    show(self._progress())
+                    if any(future.done() and future.exception() for future in futures):
+                        self.control.stop()
+        errors = [error for future in futures if (error := future.exception())]
+        if errors:
+            raise errors[0]
+
+    def _wait(self) -> None:
+        try:
+            time.sleep(_LOOK_SECONDS)
+        except KeyboardInterrupt:  # The second one: the first sets a flag.
+            self.control.impatient = True
+
+    def _work(self, worker: Worker) -> None:
+        """What the thread of a worker does."""
+        trials = Trials(self.study, worker, self.control)
+        try:
+            while not self.control.stopping():
+                todo = self.study.prepare()
+                if todo == OVER or self._epochs_are_spent():
+                    return
+                if todo == WAIT:
+                    time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
+                    continue
+                try:
+                    self.study.optuna.optimize(trials, n_trials=1, catch=(NoAnswerError,))
+                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                    if not trials.was_taken_over():
+                        raise
+        finally:
+            worker.kill()
+
+    def _epochs_are_spent(self) -> bool:
+        most = self.study.config.budget.epochs
+        return bool(most) and self.study.epochs() >= most
+
+    # What is said.
+
+    def _say(
+        self,
+        outcome: str,
+        values: Mapping[str, Any],
+        seconds: float,
+        scores: Sequence[float],
+        reason: str,
+    ) -> None:
+        """Prints how a point ended."""
+        if outcome in FINAL:
+            self.ended[outcome] += 1
+        if outcome == 'complete':
+            self._take_if_best(scores)
+        name = self.study.objectives[0]
+        said = figures(name, scores) if outcome == 'complete' else f'{outcome} {reason}'.strip()
+        done = sum(self.ended.values())
+        width = len(str(self.total or 100))
+        count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
+        self.console.line(
+            f'{count}  {point_in_words(values)}  {said}  {seconds:.0f} s{self._eta()}'
+        )
+
+    def _take_if_best(self, scores: Sequence[float]) -> None:
+        sign = 1 if self.study.maximize()[0] else -1
+        if not self.best or sign * statistics.fmean(scores) > sign * statistics.fmean(self.best):
+            self.best = tuple(scores)
+
+    def _eta(self) -> str:
+        at_work = len(self.control.at_work())
+        waiting = self.total - sum(self.ended.values()) - at_work if self.total else 0
+        if not self.total and self.control.seconds_left() is None:
+            return ''
+        seconds = self.control.seconds_to_go(max(0, waiting), len(self.processes), self.spent)
+        if not self.total:
+            seconds = self.control.seconds_left()
+        if seconds is None:
+            return ''
+        minutes, seconds = divmod(round(seconds), 60)
+        return f'  ETA {minutes}:{seconds:02}'
+
+    def _progress(self) -> str:
+        """Returns the line that a terminal shows while points train."""
+        at_work = self.control.at_work()
+        shares = ', '.join(f'{point_in_words(r.values)} {r.share():.0%}' for r in at_work)
+        counts = ', '.join(f'{count} {outcome}' for outcome, count in self.ended.items())
+        best = f'; best {figures(self.study.objectives[0], self.best)}' if self.best else ''
+        return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'
+
+
+def _figure(name: str, validation: Mapping[str, Any]) -> float:
+    return validation.get(name.removeprefix('validation_')) or 0.0
+
+
+def figures(name: str, scores: Sequence[float]) -> str:
+    """Returns mean and standard deviation of an objective over replicates, in words."""
+    written: Callable[[float], str] = '{:.4g}'.format
+    if name.endswith(('accuracy', 'f1')):
+        written = percent
+    spread = f' ± {written(statistics.stdev(scores))}' if len(scores) > 1 else ''
+    return f'{written(statistics.fmean(scores)).removesuffix(" %" if spread else "")}{spread}'
+
+
+def point_in_words(values: Mapping[str, Any]) -> str:
+    """Returns the values of a point, by the last parts of their names."""
+    return ', '.join(
+        f'{name.rpartition(".")[2]}={value:.4g}'
+        if isinstance(value, float)
+        else f'{name.rpartition(".")[2]}={value}'
+        for name, value in values.items()
+    )
+
+
+def _s(count: int) -> str:
+    return '' if count == 1 else 's'

@@ -1,0 +1,266 @@
+"""One trial of a point: its runs are trained by a worker, watched, and weighed."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+
+from configs.sweeps.objectives import OBJECTIVES
+from errors import UserError
+from sweeping import points
+from sweeping.control import Control, Running
+from sweeping.process import Worker
+from sweeping.protocol import DISK, ERROR, MISTAKE, UNFIT, Job
+from sweeping.study import BEGUN, NUMBER, Study, by_epochs, stages
+from training.run_folder import RunFolder
+
+_LOOK_SECONDS = 0.2  # Between looks at the clock and at signals.
+_FACTS = ('parameters', 'flops', 'latency_ms', 'memory_mb')
+_BUSY = 'Another process is training'
+
+
+class NoAnswerError(Exception):
+    """A trial has ended without a value; what came of it is stored."""
+
+
+class Trials:
+    """What `study.optimize` calls for each trial of one worker.
+
+    Args:
+      study: of the sweep.
+      worker: that trains the runs; nobody else talks with it.
+      control: of the sweep.
+    """
+
+    def __init__(self, study: Study, worker: Worker, control: Control):
+        self._study, self._worker, self._control = study, worker, control
+        self._trial: Any = None
+
+    def __call__(self, trial: optuna.Trial) -> float | Sequence[float]:
+        """Trains the replicates of a point and returns the means of its objectives.
+
+        Raises:
+          TrialPruned: it was pruned, diverged or does not fit.
+          NoAnswerError: nothing can be said of the point, now or ever.
+        """
+        self._trial = trial
+        trial.set_user_attr(BEGUN, self._control.host)
+        queued = NUMBER in trial.user_attrs
+        if not queued and self._study.is_surplus(trial):
+            self._end(trial, 'surplus')
+        values = points.suggest(trial, self._study.factors)
+        if not queued and (same := self._study.same(trial, values)) is not None:
+            return self._as_before(trial, same)
+        with self._control.running(values) as running:
+            work = _Trial(self._study, self._worker, self._control, trial, values, running)
+            return work.values()
+
+    def was_taken_over(self) -> bool:
+        """Tells whether somebody took the last trial for lost and ended it."""
+        trials = self._study.optuna.get_trials(deepcopy=False)
+        return trials[self._trial.number].state.is_finished()
+
+    def _as_before(self, trial: optuna.Trial, same: Any) -> Sequence[float]:
+        """Gives the sampler the result of a point that it has drawn again."""
+        self._control.draw_was_dull()
+        self._study.end(trial, 'duplicate', reason=f'of trial {same.number}')
+        if same.values:
+            return same.values
+        raise NoAnswerError
+
+    def _end(self, trial: optuna.Trial, outcome: str, **what: Any) -> None:
+        self._study.end(trial, outcome, **what)
+        raise NoAnswerError(outcome)
+
+
+class _Trial:
+    """The work of one trial."""
+
+    def __init__(
+        self,
+        study: Study,
+        worker: Worker,
+        control: Control,
+        trial: optuna.Trial,
+        values: dict[str, Any],
+        running: Running,
+    ):
+        self.study, self.worker, self.control = study, worker, control
+        self.trial, self.point, self.running = trial, values, running
+        self.sweep = study.config
+        self.begun = time.monotonic()
+        self.facts: dict[str, Any] = {}
+        self.results: dict[int, dict[str, Any]] = {}  # By replicate.
+        self.reported: set[int] = set()
+        self.pruned = False
+        self.folder = self.study.folder / 'runs' / points.folder_name(values)
+
+    def values(self) -> float | Sequence[float]:
+        """Trains, stores what came of it and returns the means of the objectives."""
+        for replicates in stages(self.sweep.pruner, self.sweep.replicates):
+            self._train(replicates)
+            if self.sweep.pruner == 'wilcoxon':
+                self._report(replicates[0], self._score(self.results[replicates[0]]))
+            if self.pruned:
+                self._end('pruned', f'after {len(self.results) or "part of"} of its runs')
+        means = [
+            statistics.fmean(self._figure(name, r) for r in self.results.values())
+            for name in self.study.objectives
+        ]
+        self.study.end(self.trial, 'complete', **self._what())
+        self.control.ended('complete', self.point, self._seconds(), self._scores())
+        return means
+
+    def _train(self, replicates: Sequence[int]) -> None:
+        """Lets the worker train these replicates, and answers what it says."""
+        configs = points.configs(self.sweep, self.point, replicates)
+        limits = {name: most for name, most in self.sweep.limits.items() if most}
+        self.running.ended = len(self.results)
+        self.worker.begin(
+            Job(
+                configs=[config.to_dict() for config in configs],
+                workdirs=[str(self.folder / str(r)) for r in replicates],
+                limits=limits,
+                measured=[name for name in self.study.objectives if name in _FACTS[2:]],
+            )
+        )
+        stopping = False
+        while True:
+            if self.control.stopping() and not stopping:
+                stopping = True
+                self.worker.send('stop')
+            try:
+                message = self.worker.receive(_LOOK_SECONDS)
+            except EOFError:
+                self._lost(self.worker.died_of())
+            if message is None:
+                self._look_at_the_clock(stopping)
+            elif message[0] == 'done':
+                return self._take(replicates, message[1])
+            elif message[0] == 'failed':
+                self._failed(*message[1])
+            else:
+                self._hear(replicates, *message)
+
+    def _look_at_the_clock(self, stopping: bool) -> None:
+        silent = time.monotonic() - self.worker.heard
+        if silent > self.sweep.hang_seconds:
+            self.worker.kill()
+            self._end('failed', f'hung: no sign of life for {silent:.0f} s')
+        if stopping and self.control.impatient:
+            self.worker.kill()
+            self._end('interrupted', '')
+
+    def _hear(self, replicates: Sequence[int], name: str, content: Any) -> None:
+        if name == 'net':
+            self.running.steps = content.pop('steps')
+            self.facts = content
+        elif name == 'step':
+            run, step = content
+            self.running.stepped(run, step)
+        elif name == 'evaluation' and by_epochs(self.sweep.pruner):
+            run, line = content
+            if replicates[run] == 0:
+                base = self.sweep.base
+                number = max(1, round(line['epoch'] / base.evaluate_every_epochs))
+                self._report(number, line[self.study.objectives[0]])
+                if self.pruned:
+                    self.worker.send('drop', run)
+
+    def _report(self, step: int, score: float) -> None:
+        """Tells the pruner a figure, once, and asks it."""
+        if step in self.reported or self.pruned:
+            return
+        self.reported.add(step)
+        self.trial.report(score, step)
+        self.pruned = self.trial.should_prune()
+
+    def _take(self, replicates: Sequence[int], results: Sequence[Any]) -> None:
+        """Takes the results of a job."""
+        for r, result in zip(replicates, results, strict=True):
+            if result is None or result['status'] == 'interrupted':
+                if not self.pruned:
+                    self._end('interrupted', '')
+                continue
+            if result['status'] == 'diverged':
+                # The others tell no more: a mean without this one would flatter the point.
+                self._end('diverged', f'at step {result["diverged_step"]} of replicate {r}')
+            self.results[r] = result
+
+    def _failed(self, kind: str, text: str) -> None:
+        if kind == UNFIT:
+            self._end('infeasible', text)
+        if kind == MISTAKE and text.startswith(_BUSY):
+            time.sleep(1.0)  # A process of a parent that was killed still saves.
+            self._end('interrupted', '')
+        if kind == DISK:
+            self._record('interrupted', '')
+            raise UserError(f'{text}: free some space; the same command goes on.')
+        self._record('failed', text)
+        self.control.failed(text, everywhere=kind in (MISTAKE, ERROR))
+        raise NoAnswerError
+
+    def _lost(self, how: str) -> None:
+        self.worker.kill()
+        self._end('crashed', f'its worker was {how}')
+
+    # What is stored.
+
+    def _end(self, outcome: str, reason: str) -> None:
+        self._record(outcome, reason)
+        if outcome in ('pruned', 'diverged', 'infeasible') and len(self.study.objectives) == 1:
+            raise optuna.TrialPruned(reason)  # Which tells the sampler to keep away.
+        raise NoAnswerError(outcome)
+
+    def _record(self, outcome: str, reason: str) -> None:
+        self.study.end(self.trial, outcome, reason=reason, **self._what())
+        self.control.ended(outcome, self.point, self._seconds(), self._scores(), reason)
+
+    def _what(self) -> dict[str, Any]:
+        return {
+            'replicates': [
+                {
+                    'folder': str((self.folder / str(r)).relative_to(self.study.folder)),
+                    'seed': self.sweep.base.seed + r,
+                    'status': result['status'],
+                    'validation': result['validation'],
+                    'seconds': result['seconds'],
+                }
+                for r, result in sorted(self.results.items())
+            ],
+            'facts': self.facts,
+            'seconds': self._seconds(),
+            'epochs': self._epochs(),
+            'host': self.control.host,
+        }
+
+    def _epochs(self) -> float:
+        """Returns the epochs that all runs of the point have trained."""
+        lines = (RunFolder(path).read_metrics() for path in sorted(self.folder.glob('[0-9]*')))
+        return sum(of_run[-1]['epoch'] for of_run in lines if of_run)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _scores(self) -> list[float]:
+        return [self._score(result) for _, result in sorted(self.results.items())]
+
+    def _score(self, result: dict[str, Any]) -> float:
+        return self._figure(self.study.objectives[0], result)
+
+    def _figure(self, name: str, result: dict[str, Any]) -> float:
+        """Returns an objective of a run."""
+        if name in _FACTS:
+            return float(self.facts[name])
+        figures = result['validation']
+        value = figures.get(name.removeprefix('validation_'))
+        if value is None:
+            there = [f'validation_{n}' for n, v in figures.items() if isinstance(v, float)]
+            known = [n for n in there if n in OBJECTIVES]
+            raise UserError(
+                f'config.objective={name} does not exist for {self.sweep.base.dataset.name}: '
+                f'choose one of {", ".join(known)}.'
+            )
+        return value
