@@ -171,13 +171,35 @@ def search_by_theirs(
         environment=os.environ | {'KERAS_BACKEND': 'tensorflow', 'TF_CPP_MIN_LOG_LEVEL': '3'},
     )  # fmt: skip
     figures = json.loads((folder / 'figures.json').read_text())
-    trials = figures.pop('trials')
+    outcomes = count(figures['trials'], fields['epochs'])
     return figures | {
-        'finished': trials.get('finished', 0),
-        'stopped': trials.get('stopped', 0),
-        'outcomes': trials,
+        'finished': outcomes['finished'],
+        'stopped': outcomes['stopped'],
+        'outcomes': outcomes,
         'wall_seconds': figures['ended_at'] - begun,
     }
+
+
+def count(trials: Sequence[Mapping[str, Any]], epochs: float) -> Counter[str]:
+    """Returns how many configurations KerasTuner trained in full, stopped before, and what else.
+
+    A trial of a later round of Hyperband goes on with the weights of an earlier one: together they
+    are one configuration.
+
+    Args:
+      trials: as `in_short` of benchmarks/peers/keras_tuner.py has them.
+      epochs: of a full trial.
+    """
+    continued = {trial['continues'] for trial in trials}
+    outcomes: Counter[str] = Counter()
+    for trial in trials:
+        if trial['status'] != 'COMPLETED':
+            outcomes[trial['status'].lower()] += 1
+        elif trial['epochs'] >= epochs:
+            outcomes['finished'] += 1
+        elif trial['id'] not in continued:
+            outcomes['stopped'] += 1
+    return outcomes
 
 
 def _call(*arguments: str, environment: Mapping[str, str], log: pathlib.Path) -> None:
