@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PATIENCE_SECONDS = 2.0
+_WIDEST = 1000  # Of a table in characters, where there is no terminal.
 
 
 class Console:
@@ -25,7 +26,7 @@ class Console:
         self._quiet, self._prefix = quiet, prefix
         terminal = sys.stdout.isatty()
         self._rich = RichConsole(
-            highlight=False, width=None if terminal else 100, force_terminal=terminal
+            highlight=False, width=None if terminal else _WIDEST, force_terminal=terminal
         )
 
     def line(self, text: str, always: bool = False) -> None:
@@ -82,7 +83,8 @@ class Console:
         """Prints a small table: the first column to the left, the others to the right."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style='bold', show_edge=False)
         for i, heading in enumerate(headings):
-            table.add_column(heading, justify='left' if i == 0 else 'right')
+            # What does not fit goes on below; cut off, it would be lost.
+            table.add_column(heading, justify='left' if i == 0 else 'right', overflow='fold')
         for row in rows:
             table.add_row(
                 *(Text(cell) for cell in row)

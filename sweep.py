@@ -1,11 +1,15 @@
 """Trains a space of nets: a sweep config in, a study folder out."""
 
+import itertools
+import json
 import pathlib
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 import command_line
+from errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Sweep file and data set, such as configs/sweeps/depth.py:fashion_mnist.'
@@ -18,19 +22,32 @@ _STORAGE = flags.DEFINE_string(
     'hosts can share; by default SQLite in the study folder.'
 )  # fmt: skip
 _SHOW = flags.DEFINE_string('show', None, 'Study folder to show; trains nothing.')
+_DRY_RUN = flags.DEFINE_bool(
+    'dry_run', False, 'Say what the sweep would train, refuse and take; train nothing.'
+)
+_RERUN = flags.DEFINE_integer('rerun', None, 'With --workdir: number of a point to train again.')
+_EXPORT_BEST = flags.DEFINE_bool(
+    'export_best', False, 'With --workdir: write the config of the best point, for train.py.'
+)
 _QUIET = flags.DEFINE_bool('quiet', False, 'Print the headline and the result alone.')
+_JSON = flags.DEFINE_string('json', None, 'With --dry_run: file for the same figures.')
 
 _USAGE = """
 Trains every net of a space, or those that a sampler picks, and shows what makes them accurate.
 
+  python sweep.py --config=configs/sweeps/depth.py --dry_run         how many runs, how long?
   python sweep.py --config=configs/sweeps/depth.py                   how many convolutions?
   python sweep.py --config=configs/sweeps/width.py:folder:leaves --config.budget.hours=1
   python sweep.py --show=sweeps/depth-digits                         table, plots and page again
+  python sweep.py --workdir=sweeps/depth-digits --rerun=3            one point once more
+  python sweep.py --workdir=sweeps/depth-digits --export_best        its config, for train.py
 
 The same command again goes on with a study that was interrupted. Many hosts that see one study
 folder work on it together, each with the same command and --storage=postgresql://...
-Exit status: 0 done, or the budget is spent; 2 a mistake in the command; 130 interrupted.
+Exit status: 0 done, or the budget is spent; 1 a rerun gave other figures; 2 a mistake in the
+command; 130 interrupted.
 """
+_SAMPLE = 50  # Points that a dry run looks at, where there are more or nobody knows how many.
 
 
 def main() -> int:
@@ -38,25 +55,90 @@ def main() -> int:
     from console import Console
 
     console = Console(_QUIET.value)
+    if _JSON.value and not _DRY_RUN.value:
+        raise UserError('--json is for --dry_run; a study writes study.csv into its folder.')
     if _SHOW.value is not None:
-        from sweeping import study
+        return _show(console, pathlib.Path(_SHOW.value))
+    if _RERUN.value is not None or _EXPORT_BEST.value:
+        return _go_back(console)
+    from configs.sweeps import default
 
-        table = study.reopen(pathlib.Path(_SHOW.value), _STORAGE.value).table()
-    else:
-        from configs.sweeps import default
-        from sweeping.run import run
-        from training import run_folder
+    default.validate(_CONFIG.value)
+    if _DRY_RUN.value:
+        return _dry_run(console)
+    return _sweep(console)
 
-        default.validate(_CONFIG.value)
-        flag = flags.FLAGS['config']
-        folder = _WORKDIR.value or run_folder.default_workdir(
+
+def _sweep(console: Any) -> int:
+    """Trains what is left of the study, and writes what came of it."""
+    from sweeping import page, run, show
+    from training import run_folder
+
+    flag = flags.FLAGS['config']
+    folder = pathlib.Path(
+        _WORKDIR.value
+        or run_folder.default_workdir(
             config_flags.get_config_filename(flag), config_flags.get_override_values(flag), 'sweeps'
         )
-        table = run(_CONFIG.value, pathlib.Path(folder), _STORAGE.value, console)
-    for p in table.points:
-        print(p)
+    )
+    table, ended = run.run(_CONFIG.value, folder, _STORAGE.value, console)
+    page.write(table)
+    show.show(table, console)
+    left = '' if ended == run.DONE else f'{ended}; the same command goes on. '
+    console.line(
+        f'{left}Everything is in {folder}; plots and page: {folder / "study.html"}; curves: '
+        f'tensorboard --logdir {folder / "runs"}',
+        always=True,
+    )
+    return 130 if ended == run.INTERRUPTED else 0
+
+
+def _show(console: Any, folder: pathlib.Path) -> int:
+    """Prints a study and writes its table, plots and page anew."""
+    from sweeping import page, show, study
+
+    table = study.reopen(folder, _STORAGE.value).table()
+    page.write(table)
+    show.show(table, console)
+    console.line(f'Plots and page: {folder / "study.html"}', always=True)
+    return 0
+
+
+def _go_back(console: Any) -> int:
+    """Trains a point once more, or exports the best one."""
+    from sweeping import export, study
+
+    if not _WORKDIR.value:
+        raise UserError('--rerun and --export_best need --workdir, the study folder.')
+    there = study.reopen(pathlib.Path(_WORKDIR.value), _STORAGE.value)
+    if _EXPORT_BEST.value:
+        export.best(there, console)
+        return 0
+    from training import compilation_cache
+
+    compilation_cache.enable()
+    return 0 if export.rerun(there, _RERUN.value, console) else 1
+
+
+def _dry_run(console: Any) -> int:
+    """Says what the sweep would take."""
+    from sweeping import dry_run, points
+    from sweeping.study import total_points
+    from training import compilation_cache
+
+    compilation_cache.enable()
+    config = _CONFIG.value
+    total = total_points(config)
+    kind = config.sampler if config.sampler in points.PLANNED else 'random'
+    most = total if config.sampler == 'grid' else min(total or _SAMPLE, _SAMPLE)
+    sample = itertools.islice(points.planned(kind, config.space, config.seed), most)
+    figures = dry_run.dry_run(config, list(sample), total, console)
+    if _JSON.value:
+        pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=1) + '\n')
     return 0
 
 
 if __name__ == '__main__':
-    command_line.run(main, _USAGE, takes='sweep', instead_of_config=('show',))
+    command_line.run(
+        main, _USAGE, takes='sweep', instead_of_config=('show', 'rerun', 'export_best')
+    )

@@ -24,6 +24,15 @@ def replacing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         new.rename(folder)
 
 
+@contextlib.contextmanager
+def replacing_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a file to write, which takes the place of `path` once that went well."""
+    with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=path.parent) as beside:
+        new = pathlib.Path(beside, path.name)
+        yield new
+        new.replace(path)
+
+
 def table(path: pathlib.Path, heading: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Writes a csv file in UTF-8; names of files that are no text are escaped."""
     with path.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:

@@ -3,22 +3,19 @@
 import json
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from console import interval, percent, size
+from console import interval, percent
 from errors import UserError
 from evaluation import plots
 from evaluation.metrics import HEADINGS, SHARES
-from reporting import comparison, pictures
+from reporting import comparison, pictures, template
 from reporting.pictures import Picture
 from reporting.runs import Run, check_same_data
 
-_FLAG = re.compile(r'(--[\w.]+(?:=[^\s]*[^\s.,])?)')  # Splits a text; every second part is a flag.
 _LAYERS = (
     ('layers*.png', 'what each block brings', True),
     ('filters*.png', 'filters of the first layer', False),
@@ -40,18 +37,8 @@ def write(runs: Sequence[Run], output: pathlib.Path) -> None:
     """
     check_same_data(runs)
     compared = comparison.compare(runs) if len(runs) > 1 else None
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        'percent': percent, 'interval': interval, 'bytes': size, 'points': _points,
-        'number': _number, 'bounds': _bounds, 'flags': _FLAG.split,
-    }  # fmt: skip
-    text = environment.get_template('page.html.jinja').render(
+    text = template.render(
+        pathlib.Path(__file__).with_name('page.html.jinja'),
         runs=[_described(run, i) for i, run in enumerate(runs, 1)],
         compared=compared,
         curves=_curves(runs) if compared else None,
@@ -107,11 +94,11 @@ def _summary(run: Run) -> list[str]:
     if not run.class_names:
         lines = [
             f'The net predicts numbers. On {examples:,} validation examples it is wrong by '
-            f'{_number(figures["mae"]["value"])} on average, and explains '
+            f'{template.number(figures["mae"]["value"])} on average, and explains '
             f'{percent(figures["r2"]["value"])} of the variance.'
         ]
         if test['rmse'] is not None:
-            lines.append(f'On the test split its RMSE is {_number(test["rmse"])}.')
+            lines.append(f'On the test split its RMSE is {template.number(test["rmse"])}.')
         return lines
     right = round(figures['accuracy']['value'] * examples)
     lines = [
@@ -140,7 +127,7 @@ def _figures(figures: Mapping[str, Any], training: Mapping[str, Any]) -> list[di
     for name, heading in HEADINGS.items():
         if not figures.get(name):
             continue
-        written = percent if name in SHARES else _number
+        written = percent if name in SHARES else template.number
         f, t = figures[name], training.get(name)
         rows.append({
             'heading': heading,
@@ -239,25 +226,3 @@ def _layer_pictures(run: Run) -> list[dict[str, Any]]:
         for pattern, title, plot in _LAYERS
         for file in sorted(run.folder.glob(pattern))
     ]
-
-
-# Text.
-
-
-def _number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.4g}'
-
-
-def _points(figure: Mapping[str, Any] | None) -> str:
-    """Returns a difference of shares in points of a hundred, with its bounds."""
-    if figure is None or figure['value'] is None:
-        return '-'
-    value, low, high = (100 * (figure[k] or 0.0) for k in ('value', 'low', 'high'))
-    return f'{value:+.2f} points ({low:+.2f} to {high:+.2f})'
-
-
-def _bounds(figure: Mapping[str, Any] | None) -> str:
-    """Returns a number with its bounds."""
-    if figure is None:
-        return '-'
-    return f'{_number(figure["value"])} ({_number(figure["low"])} to {_number(figure["high"])})'

@@ -1,9 +1,11 @@
 """Plots and pictures as data URIs, each with a text for those who cannot see it."""
 
 import base64
+import contextlib
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -32,10 +34,26 @@ class Picture(NamedTuple):
 def drawn(figure: Figure, alt: str) -> Picture:
     """Returns a plot as SVG."""
     buffer = io.BytesIO()
-    # Names of elements and the date would differ from one report to the next.
-    with matplotlib.rc_context({'svg.hashsalt': 'leadline'}):
+    with _drawing():
         figure.savefig(buffer, format='svg', transparent=True, metadata={'Date': None})
     return _picture(buffer.getvalue(), '.svg', alt, plot=True)
+
+
+def saved(figure: Figure, path: pathlib.Path, alt: str) -> Picture:
+    """Writes a plot as PNG and SVG, to `path` with these endings, and returns the latter."""
+    with _drawing():
+        figure.savefig(f'{path}.png', dpi=150)
+        figure.savefig(f'{path}.svg', transparent=True, metadata={'Date': None})
+    return stored(pathlib.Path(f'{path}.svg'), alt, plot=True)
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    # Names of elements would differ from one report to the next.
+    with matplotlib.rc_context({'svg.hashsalt': 'leadline'}), warnings.catch_warnings():
+        # Names in scripts that the font lacks are drawn as boxes.
+        warnings.filterwarnings('ignore', message='Glyph .* missing from font')
+        yield
 
 
 def stored(path: pathlib.Path, alt: str, plot: bool = False) -> Picture:

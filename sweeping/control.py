@@ -64,7 +64,7 @@ class Control:
     ):
         self._signals, self._say, self._replicates = signals, say, replicates
         self._deadline = time.monotonic() + seconds if seconds else None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # What is said of an end looks at what runs.
         self._running: list[Running] = []
         self._mistakes: Counter[str] = Counter()
         self._dull = 0

@@ -101,13 +101,13 @@ class Jobs:
             'parameters': sum(row.parameters for row in run.layers),
             'flops': sum(row.flops for row in run.layers),
         }
-        _check(facts, job.limits)
+        check_limits(facts, job.limits)
         if any(name in job.measured or name in job.limits for name in _MEASURED):
             facts |= self._once(
                 (run.program_key, 'measured'), lambda: _measured(run, devices.devices[0])
             )
         self.send('net', facts | {'steps': run.total_steps})
-        _check(facts, job.limits)
+        check_limits(facts, job.limits)
 
 
 def _measured(run: Prepared, device: Any) -> dict[str, float]:
@@ -125,7 +125,12 @@ def _measured(run: Prepared, device: Any) -> dict[str, float]:
     }
 
 
-def _check(facts: dict[str, Any], limits: dict[str, float]) -> None:
+def check_limits(facts: dict[str, Any], limits: dict[str, float]) -> None:
+    """Refuses a net that is beyond a limit, as far as the facts of it are known.
+
+    Raises:
+      DoesNotFitError: it is.
+    """
     for name, most in limits.items():
         if name in facts and facts[name] > most:
             raise DoesNotFitError(f'{name} {facts[name]:,.4g} is above limits.{name}={most:,g}')

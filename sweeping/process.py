@@ -31,7 +31,8 @@ class Worker:
         self._number, self._count, self._log, self._platform = number, count, log, platform
         self._process: subprocess.Popen | None = None
         self._connection: Any = None
-        self.heard = time.monotonic()  # When it last gave a sign of getting on.
+        self._heard = time.monotonic()  # When it last gave a sign of getting on.
+        self._ready = False
 
     def send(self, name: str, content: Any = None) -> None:
         """Sends a message; who is no longer there hears nothing, which `receive` will tell."""
@@ -42,11 +43,17 @@ class Worker:
         """Starts the process where there is none, and sends it a job."""
         if self._process is None or self._process.poll() is not None:
             self.kill()
+            self._ready = False
             self._process, self._connection = start(
                 self._log, device_environment(self._platform, self._number), self._cores()
             )
-        self.heard = time.monotonic()
+        self._heard = time.monotonic()
         self.send('job', job)
+
+    def hangs(self, seconds: float) -> bool:
+        """Tells whether it gave no sign of getting on for so long; to start may take longer."""
+        patience = seconds if self._ready else max(seconds, _START_SECONDS)
+        return time.monotonic() - self._heard > patience
 
     def receive(self, seconds: float) -> tuple[str, Any] | None:
         """Waits so long for a message; None where none came.
@@ -60,7 +67,7 @@ class Worker:
             message = self._connection.recv()
         except OSError as error:
             raise EOFError from error
-        self.heard = time.monotonic()
+        self._heard, self._ready = time.monotonic(), True
         return message
 
     def died_of(self) -> str:

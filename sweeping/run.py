@@ -5,26 +5,29 @@ import pathlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import optuna
 
-from console import Console, percent
+from console import Console
+from sweeping import summary, tracking, words
 from sweeping.control import Control
 from sweeping.process import Worker, devices_here
-from sweeping.study import OVER, WAIT, Study
+from sweeping.study import OVER, WAIT, Study, total_points
+from sweeping.summary import Estimate
 from sweeping.table import FINAL, Table
 from sweeping.trials import NoAnswerError, Trials
 from training.interruption import Interruption
 
+DONE, SPENT, INTERRUPTED = 'Done', 'The budget is spent', 'Interrupted'
 _LOOK_SECONDS = 0.2
 _WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
 
 
-def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> Table:
-    """Trains what is left of a sweep, or what its budget allows, and returns what came of it.
+def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> tuple[Table, str]:
+    """Trains what is left of a sweep, or what its budget allows.
 
     Ctrl-C and SIGTERM save what trains; a second one does not wait for it.
 
@@ -33,6 +36,9 @@ def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> Ta
       folder: of the study; made where it is not there.
       storage: URL of the study's database; '' for SQLite in the folder.
       console: says what happens.
+
+    Returns:
+      What came of it, and how the call ended: `DONE`, `SPENT` or `INTERRUPTED`.
 
     Raises:
       UserError: something the user can mend, with the remedy.
@@ -44,7 +50,8 @@ def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> Ta
         call = _Call(study, signals, console, platform, config.workers or devices)
         call.introduce(devices)
         call.to_the_end()
-    return study.table()
+        ended = INTERRUPTED if signals.received else SPENT if call.left_over() else DONE
+    return study.table(), ended
 
 
 class _Call:
@@ -56,15 +63,18 @@ class _Call:
         config = study.config
         self.study, self.console, self.platform = study, console, platform
         self.control = Control(signals, 3600 * config.budget.hours, config.replicates, self._say)
-        before = study.table().points
+        table = study.table()
+        before, self.factors = table.points, table.factors
         self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
         self.ended = Counter(p.outcome for p in before if p.outcome in FINAL)
         self.best: tuple[float, ...] = ()
         for point in before:
-            scores = [_figure(study.objectives[0], r.validation) for r in point.replicates]
             if point.outcome == 'complete':
-                self._take_if_best(scores)
-        self.total = study.total()
+                found = summary.estimate(table, point, study.objectives[0])
+                self._take_if_best(found.runs or point.objectives[:1])
+        self.total = total_points(config)
+        mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
+        self.log = mlflow.log if mlflow else None
         log = study.folder / 'workers' / f'{self.control.host}-{os.getpid()}'
         self.processes = [
             Worker(i, workers, log.with_name(f'{log.name}-{i}.log'), platform)
@@ -76,7 +86,7 @@ class _Call:
         config, count = self.study.config, len(self.processes)
         before = sum(self.ended.values())
         self.console.line(
-            f'Leadline  sweep of {", ".join(f.name for f in self.study.factors)} on '
+            f'Leadline  sweep of {", ".join(self.factors)} on '
             f'{config.base.dataset.name}, {count} worker{_s(count)} on {devices} {self.platform} '
             f'device{_s(devices)}, study folder {self.study.folder}'
             + (f'; {before} point{_s(before)} ended before' if before else ''),
@@ -112,7 +122,7 @@ class _Call:
 
     def _work(self, worker: Worker) -> None:
         """What the thread of a worker does."""
-        trials = Trials(self.study, worker, self.control)
+        trials = Trials(self.study, worker, self.control, self.log)
         try:
             while not self.control.stopping():
                 todo = self.study.prepare()
@@ -128,6 +138,10 @@ class _Call:
                         raise
         finally:
             worker.kill()
+
+    def left_over(self) -> bool:
+        """Tells whether a budget ended the call, rather than the points."""
+        return self.control.out_of_time() or self._epochs_are_spent()
 
     def _epochs_are_spent(self) -> bool:
         most = self.study.config.budget.epochs
@@ -148,19 +162,22 @@ class _Call:
             self.ended[outcome] += 1
         if outcome == 'complete':
             self._take_if_best(scores)
-        name = self.study.objectives[0]
-        said = figures(name, scores) if outcome == 'complete' else f'{outcome} {reason}'.strip()
+        said = self._figure(scores) if outcome == 'complete' else f'{outcome} {reason}'.strip()
         done = sum(self.ended.values())
         width = len(str(self.total or 100))
         count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
         self.console.line(
-            f'{count}  {point_in_words(values)}  {said}  {seconds:.0f} s{self._eta()}'
+            f'{count}  {words.chosen(self.factors, values)}  {said}  {seconds:.0f} s{self._eta()}'
         )
 
     def _take_if_best(self, scores: Sequence[float]) -> None:
         sign = 1 if self.study.maximize()[0] else -1
         if not self.best or sign * statistics.fmean(scores) > sign * statistics.fmean(self.best):
             self.best = tuple(scores)
+
+    def _figure(self, scores: Sequence[float]) -> str:
+        found = Estimate(statistics.fmean(scores), tuple(scores))
+        return words.figure(self.study.objectives[0], found)
 
     def _eta(self) -> str:
         at_work = len(self.control.at_work())
@@ -178,33 +195,12 @@ class _Call:
     def _progress(self) -> str:
         """Returns the line that a terminal shows while points train."""
         at_work = self.control.at_work()
-        shares = ', '.join(f'{point_in_words(r.values)} {r.share():.0%}' for r in at_work)
+        shares = ', '.join(
+            f'{words.chosen(self.factors, r.values)} {r.share():.0%}' for r in at_work
+        )
         counts = ', '.join(f'{count} {outcome}' for outcome, count in self.ended.items())
-        best = f'; best {figures(self.study.objectives[0], self.best)}' if self.best else ''
+        best = f'; best {self._figure(self.best)}' if self.best else ''
         return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'
-
-
-def _figure(name: str, validation: Mapping[str, Any]) -> float:
-    return validation.get(name.removeprefix('validation_')) or 0.0
-
-
-def figures(name: str, scores: Sequence[float]) -> str:
-    """Returns mean and standard deviation of an objective over replicates, in words."""
-    written: Callable[[float], str] = '{:.4g}'.format
-    if name.endswith(('accuracy', 'f1')):
-        written = percent
-    spread = f' ± {written(statistics.stdev(scores))}' if len(scores) > 1 else ''
-    return f'{written(statistics.fmean(scores)).removesuffix(" %" if spread else "")}{spread}'
-
-
-def point_in_words(values: Mapping[str, Any]) -> str:
-    """Returns the values of a point, by the last parts of their names."""
-    return ', '.join(
-        f'{name.rpartition(".")[2]}={value:.4g}'
-        if isinstance(value, float)
-        else f'{name.rpartition(".")[2]}={value}'
-        for name, value in values.items()
-    )
 
 
 def _s(count: int) -> str:

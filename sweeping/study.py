@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import threading
 import time
 import warnings
 from collections import Counter
@@ -160,7 +161,7 @@ class Study:
                 for number, values in self._missing():
                     self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
         outcomes = Counter(tries.outcome()[0] for tries in self.points().values())
-        most, size = self.most_points(), grid_size(self.factors)
+        most, size = most_points(self.config), grid_size(self.factors)
         all_begun = self.planned or 0 < most <= outcomes.total() or outcomes.total() == size
         if outcomes['waiting'] or not all_begun:
             return WORK
@@ -195,7 +196,7 @@ class Study:
         if not self._plan:
             return lost
         waiting = sum(tries.outcome()[0] == 'waiting' for tries in known.values())
-        limit = self.most_points()
+        limit = most_points(self.config)
         wanted = limit if limit else len(known) + max(0, _AHEAD - waiting)
         while len(self._drawn) < wanted and (values := next(self._plan, None)) is not None:
             self._drawn.append(values)
@@ -207,18 +208,6 @@ class Study:
             if points.key(values) not in known
         ]
         return lost + new
-
-    def most_points(self) -> int:
-        """Returns how many points the budget of runs allows; 0: any number."""
-        runs = self.config.budget.runs
-        return max(1, runs // self.config.replicates) if runs else 0
-
-    def total(self) -> int:
-        """Returns how many points there will be; 0: nobody knows."""
-        if self.config.sampler == 'grid':
-            everything = sum(1 for _ in points.planned('grid', self.factors, 0))
-            return min(everything, self.most_points() or everything)
-        return min(self.most_points(), grid_size(self.factors) or self.most_points())
 
     def maximize(self) -> tuple[bool, ...]:
         """Returns, for each objective, whether more is better."""
@@ -245,7 +234,7 @@ class Study:
             and other.number < trial.number
             and _outcome(other) not in _HIDDEN
         ]
-        return 0 < self.most_points() <= len(drawn)
+        return 0 < most_points(self.config) <= len(drawn)
 
     def same(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
         """Returns the other trial of the same point that runs or has ended, if there is one."""
@@ -255,6 +244,10 @@ class Study:
             return None
         last = _Tries(values, others).last()
         return last if _outcome(last) in (*FINAL, 'running') else None
+
+    def number(self, values: dict[str, Any]) -> int:
+        """Returns the number of a point that was begun."""
+        return list(self.points()).index(points.key(values))
 
     def end(self, trial: optuna.Trial, outcome: str, **what: Any) -> None:
         """Stores how a trial ended, before its state is.
@@ -318,6 +311,20 @@ def _outcome(trial: FrozenTrial) -> str:
 
 
 # What a study is of.
+
+
+def most_points(config: Any) -> int:
+    """Returns how many points the budget of runs allows; 0: any number."""
+    runs = config.budget.runs
+    return max(1, runs // config.replicates) if runs else 0
+
+
+def total_points(config: Any) -> int:
+    """Returns how many points there will be; 0: nobody knows."""
+    if config.sampler == 'grid':
+        everything = sum(1 for _ in points.planned('grid', config.space, 0))
+        return min(everything, most_points(config) or everything)
+    return min(most_points(config), grid_size(config.space) or most_points(config))
 
 
 def definition(config: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class Replicate:
     """One run of a point that has ended.
 
     Attributes:
-      folder: of the run, from the study folder.
+      folder: of the run, from the study folder; its name is the number of the replicate.
       seed: of the run.
       status: of `result.json`.
       validation: figures of the validation split, as in `result.json`; without the test split's,
@@ -27,6 +27,11 @@ class Replicate:
     status: str
     validation: dict[str, Any]
     seconds: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        """From 0 on; at all points the same seed and split."""
+        return int(pathlib.PurePath(self.folder).name)
 
 
 @dataclasses.dataclass(frozen=True)

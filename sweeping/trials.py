@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -32,10 +32,17 @@ class Trials:
       study: of the sweep.
       worker: that trains the runs; nobody else talks with it.
       control: of the sweep.
+      log: where else runs that have ended are logged: takes folder, point, replicate and factors.
     """
 
-    def __init__(self, study: Study, worker: Worker, control: Control):
-        self._study, self._worker, self._control = study, worker, control
+    def __init__(
+        self,
+        study: Study,
+        worker: Worker,
+        control: Control,
+        log: Callable[..., Any] | None = None,
+    ):
+        self._study, self._worker, self._control, self._log = study, worker, control, log
         self._trial: Any = None
 
     def __call__(self, trial: optuna.Trial) -> float | Sequence[float]:
@@ -55,7 +62,17 @@ class Trials:
             return self._as_before(trial, same)
         with self._control.running(values) as running:
             work = _Trial(self._study, self._worker, self._control, trial, values, running)
-            return work.values()
+            try:
+                return work.values()
+            finally:
+                self._log_all(work)
+
+    def _log_all(self, work: '_Trial') -> None:
+        """Logs the runs of a trial that have ended; those that were logged before are known."""
+        if self._log:
+            number = self._study.number(work.point)
+            for replicate in work.results:
+                self._log(work.folder / str(replicate), number, replicate, work.point)
 
     def was_taken_over(self) -> bool:
         """Tells whether somebody took the last trial for lost and ended it."""
@@ -145,10 +162,9 @@ class _Trial:
                 self._hear(replicates, *message)
 
     def _look_at_the_clock(self, stopping: bool) -> None:
-        silent = time.monotonic() - self.worker.heard
-        if silent > self.sweep.hang_seconds:
+        if self.worker.hangs(self.sweep.hang_seconds):
             self.worker.kill()
-            self._end('failed', f'hung: no sign of life for {silent:.0f} s')
+            self._end('failed', f'hung: no sign of life for {self.sweep.hang_seconds:g} s')
         if stopping and self.control.impatient:
             self.worker.kill()
             self._end('interrupted', '')

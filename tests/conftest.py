@@ -74,8 +74,8 @@ for number, arguments in enumerate(json.load(sys.stdin)):
         for stream, name in ((sys.stdout, 'out'), (sys.stderr, 'err')):
             path = f'{sys.argv[1]}/{number}.{name}'
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), stream.fileno())
-        sys.argv = ['train.py', *arguments]
-        runpy.run_path('train.py', run_name='__main__')
+        sys.argv = [sys.argv[2], *arguments]
+        runpy.run_path(sys.argv[0], run_name='__main__')
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.wait()[1])
     with open(f'{sys.argv[1]}/{number}.status', 'w') as file:
@@ -83,9 +83,9 @@ for number, arguments in enumerate(json.load(sys.stdin)):
 """
 
 
-def train_each(commands, folder):
-    """Runs `python train.py ...` for many arguments; returns (status, stdout, stderr) of each."""
-    process = python('-c', _FORKS, folder, stdin=subprocess.PIPE)
+def train_each(commands, folder, command='train.py'):
+    """Runs a command for many arguments; returns (status, stdout, stderr) of each."""
+    process = python('-c', _FORKS, folder, command, stdin=subprocess.PIPE)
     out, err = process.communicate(json.dumps(commands), timeout=300)
     assert process.returncode == 0, f'{out}\n{err}'
     return [

@@ -41,6 +41,18 @@ ALLOWED = {
     },
     'evaluate': {'command_line', 'errors', 'evaluation', 'training'},
     'reporting': {'console', 'errors', 'evaluation', 'reporting', 'training'},
+    'sweeping': {
+        'configs',
+        'console',
+        'data',
+        'errors',
+        'evaluation',
+        'input_pipeline',
+        'models',
+        'reporting',
+        'sweeping',
+        'training',
+    },
     'report': {'command_line', 'console', 'errors', 'evaluation', 'reporting', 'training'},
 }
 
@@ -75,6 +87,8 @@ def test_one_file_names_devices():
         assert named == (path.name == 'data_parallel.py'), path
 
 
-def test_a_report_of_evaluated_runs_needs_no_jax():
-    code = 'import sys, reporting.page; sys.exit(len({"jax", "flax"} & {*sys.modules}))'
+def test_reports_of_runs_and_studies_need_no_jax():
+    code = (
+        'import sys, reporting.page, sweeping.page; sys.exit(len({"jax", "flax"} & {*sys.modules}))'
+    )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

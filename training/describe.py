@@ -7,25 +7,18 @@ few real steps on the real data, whose state is thrown away. Nothing is written 
 import contextlib
 import dataclasses
 import functools
-import itertools
-import math
-import statistics
 import time
 from typing import Any
 
-import jax
 import psutil
 
 from console import Console, size
 from errors import UserError
 from models import convolution, summary
-from training import memory, results
+from training import memory, results, timing
 from training import step as training_step
 from training.prepared import Prepared, open_devices
 
-# The first dispatches are slower: memory is touched for the first time, caches are cold.
-_WARM_UP = 2
-_AT_LEAST, _AT_MOST, _ENOUGH_SECONDS = 5, 60, 4.0
 # What a run loads only after its first step: TensorFlow for TensorBoard's events, matplotlib for
 # pictures, orbax's threads; measured with the versions of requirements.txt.
 _LOADED_LATER_BYTES = 600 * 2**20
@@ -67,8 +60,8 @@ def describe(config: Any, quiet: bool = False) -> dict[str, Any]:
         count = run.dispatch_length(0)
         program, _ = run.train_program(state, 0, count)
         plan = run.check_program(program)
-        seconds, state = _step_seconds(run, state, count)
-        batch_seconds = _batch_seconds(run, state)
+        seconds, state = timing.step_seconds(run, state, count)
+        batch_seconds = timing.batch_seconds(run, state)
         figures['xla'] = {
             **_counted_flops(run, state),
             'bytes': plan,
@@ -115,43 +108,6 @@ def _counted_flops(run: Prepared, state: Any) -> dict[str, float | None]:
     return counts
 
 
-def _step_seconds(run: Prepared, state: Any, count: int) -> tuple[float, Any]:
-    """Returns the median seconds of a training step, and the state, which the steps use up.
-
-    Reading the next batch is in the time only where it takes longer than the step.
-    """
-    times: list[float] = []
-    begun = last = time.perf_counter()
-    dispatches = run.dispatches(state)
-    while len(times) < _WARM_UP + _AT_LEAST or (
-        len(times) < _AT_MOST and time.perf_counter() - begun < _ENOUGH_SECONDS
-    ):
-        state, _ = next(dispatches)
-        now = time.perf_counter()
-        times.append((now - last) / count)
-        last = now
-    jax.block_until_ready(state)
-    return statistics.median(times[_WARM_UP:]), state
-
-
-def _batch_seconds(run: Prepared, state: Any) -> float:
-    """Returns the median seconds of evaluating a batch."""
-    variables = state.reported()
-    first, _ = next(run.pipeline.eval_batches('validation'))
-    program, arguments = run.eval_program(variables, first)
-    jax.block_until_ready(program(*arguments))  # Not among the times: it is compiled here.
-    times: list[float] = []
-    begun = last = time.perf_counter()
-    while not times or (len(times) < _AT_LEAST and last - begun < _ENOUGH_SECONDS):
-        for plan, _ in itertools.islice(run.pipeline.eval_batches('validation'), _AT_LEAST):
-            program, arguments = run.eval_program(variables, plan)
-            run.devices.gather(program(*arguments))
-            now = time.perf_counter()
-            times.append(now - last)
-            last = now
-    return statistics.median(times)
-
-
 def _predicted_seconds(run: Prepared, step: float, batch: float, before: float) -> dict[str, float]:
     """Returns the seconds of an evaluation, an epoch with its evaluations, and the whole run.
 
@@ -164,18 +120,13 @@ def _predicted_seconds(run: Prepared, step: float, batch: float, before: float) 
       batch: seconds of a batch in evaluation.
       before: seconds until the first step.
     """
-
-    def judging(*splits: str) -> float:
-        sizes = [run.pipeline.sizes.get(split, 0) for split in splits]
-        return batch * sum(math.ceil(examples / run.config.batch_size) for examples in sizes)
-
-    evaluation = judging('stopping', 'validation')
-    evaluations = math.ceil(run.total_steps / run.evaluation_steps)
-    training = run.total_steps * step + evaluations * evaluation
+    each, last = timing.evaluated_batches(run)
+    evaluation = batch * each
+    training = run.total_steps * step + timing.evaluations(run) * evaluation
     return {
         'evaluation_seconds': evaluation,
         'epoch_seconds': run.steps_per_epoch * (step + evaluation / run.evaluation_steps),
-        'total_seconds': before + training + judging('validation', 'test'),
+        'total_seconds': before + training + batch * last,
     }
 
 

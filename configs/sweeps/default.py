@@ -67,6 +67,10 @@ FIELDS: dict[str, dataclasses.Field] = {
     'tracking': field('none', 'Where else runs are logged.', choices=('none', 'mlflow')),
 }  # fmt: skip
 
+# Fields that decide which images are the test's.
+_TEST_SPLIT = (
+    'dataset.split_seed', 'dataset.test_fraction', 'dataset.group_by', 'dataset.splits_file',
+)  # fmt: skip
 # With fewer pairs no p-value of the signed-rank test is below 0.1, and the last run spares nothing.
 _WILCOXON_REPLICATES = 5
 
@@ -137,10 +141,12 @@ def _bad_name(factor: Factor, before: Mapping[str, Factor], config: ConfigDict) 
         return f'is no field of the base.{default.hint(name, fields)}'
     if name in before:
         return 'is there twice.'
-    if name == 'model.family':
-        return 'cannot be varied, since fields depend on it: make a sweep for each family.'
-    if name in ('dataset.split_seed', 'dataset.test_fraction', 'dataset.splits_file'):
+    if name in ('model.family', 'dataset.name'):
+        return 'cannot be varied: make a sweep for each.'
+    if name in _TEST_SPLIT:
         return 'cannot be varied: the test images of some points would train the others.'
+    if name == 'evaluate_test':
+        return 'cannot be varied: a sweep leaves the test split sealed.'
     by_replicates = ['seed']
     if config.vary_splits:
         by_replicates += ['dataset.repeat', 'dataset.folds', 'dataset.fold']
