@@ -1,15 +1,19 @@
 """What the benchmarks calculate, and what configs/speed_cifar10.py and its fields do."""
 
 import contextlib
+import json
+import types
 
 import numpy as np
 import pytest
 from conftest import load
 
-from benchmarks import common
+from benchmarks import common, sweep, sweep_config
 from configs import default, speed_cifar10
+from configs.sweeps import default as sweep_default
 from console import Console
 from data import augmentation
+from sweeping.table import Point, Replicate, Table
 from training import optimizer, recipe, step
 from training.data_parallel import DataParallel
 from training.prepared import Prepared, open_devices
@@ -75,3 +79,69 @@ def test_dispatches_fill_the_time_between_evaluations_on_accelerators(tiny_confi
     with contextlib.closing(Prepared(config, open_devices(config), Console(quiet=True))) as run:
         assert run.evaluation_steps == 90
         assert run.dispatch_length(0) == 45
+
+
+def test_a_configuration_that_hyperband_goes_on_with_counts_once():
+    trials = [
+        {'id': '0', 'status': 'COMPLETED', 'epochs': 1, 'continues': None},
+        {'id': '1', 'status': 'COMPLETED', 'epochs': 1, 'continues': None},
+        {'id': '2', 'status': 'FAILED', 'epochs': 1, 'continues': None},
+        {'id': '3', 'status': 'COMPLETED', 'epochs': 3, 'continues': '1'},
+        {'id': '4', 'status': 'COMPLETED', 'epochs': 9, 'continues': '3'},
+        {'id': '5', 'status': 'RUNNING', 'epochs': 9, 'continues': None},
+    ]
+    outcomes = {'finished': 1, 'stopped': 1, 'failed': 1, 'running': 1}
+    assert sweep.count(trials, 9.0) == outcomes
+
+
+def test_pruned_points_are_no_finished_ones_but_what_they_compiled_counts(tmp_path, monkeypatch):
+    def point(number, outcome, accuracy=None):
+        folder = f'runs/{number}/0'
+        run = Replicate(folder, 0, 'finished', {'accuracy': accuracy}, {})
+        (tmp_path / folder).mkdir(parents=True)
+        seconds = {'compile': 1.5 if number == 0 else 0.25}
+        (tmp_path / folder / 'result.json').write_text(json.dumps({'seconds': seconds}))
+        objectives = () if accuracy is None else (accuracy,)
+        return Point(number, {'model.width': 8 * number}, outcome, '', objectives, (run,))
+
+    points = (
+        point(0, 'pruned'), point(1, 'complete', 0.8), point(2, 'complete', 0.9),
+        point(3, 'interrupted'),
+    )  # fmt: skip
+    table = Table(
+        tmp_path, ('model.width',), ('validation_accuracy',), (True,), 'digits', 1, points
+    )
+    opened = types.SimpleNamespace(table=lambda: table)
+    monkeypatch.setattr(sweep, 'reopen', lambda folder: opened)
+    figures = sweep.read_study(tmp_path)
+    assert (figures['finished'], figures['stopped']) == (2, 1)
+    assert figures['validation_accuracy'] == 0.9
+    assert figures['best'] == {'model.width': 16}
+    assert figures['compile_seconds'] == pytest.approx(2.25)
+
+
+def test_the_ratio_of_searches_is_of_finished_trials_by_the_same_tuner():
+    def search(finished):
+        return {'finished': finished, 'compile_seconds': 6.0, 'wall_seconds': 60.0}
+
+    lines = sweep.summary({
+        'Leadline random': [search(40), search(50)],
+        'KerasTuner random': [search(10), search(20)],
+        'Leadline hyperband': [search(5)],
+        'KerasTuner hyperband': [search(0)],
+    })  # fmt: skip
+    assert lines['Leadline random'] == {'compile_share': pytest.approx(0.1), 'ratio': 3.0}
+    assert lines['KerasTuner random']['ratio'] is None
+    assert lines['Leadline hyperband']['ratio'] is None
+    assert sweep.spread([0.5, None]) == '-'
+    assert sweep.spread([0.97, 0.99], 100) == '98.00 ± 1.41'
+
+
+@pytest.mark.parametrize('space', sweep_config.SPACES)
+def test_the_sweeps_beside_keras_tuner_are_valid(space):
+    config = sweep_config.get_config(f'digits,{space}')
+    config.budget.hours = 0.1
+    sweep_default.validate(config)
+    assert config.base.augment == 'none'
+    assert config.replicates == 1
+    assert not config.vary_splits
