@@ -3,13 +3,16 @@
 import itertools
 import json
 import pathlib
+import time
 from typing import Any
 
-from absl import flags
-from ml_collections import config_flags
+_STARTED = time.monotonic()
 
-import command_line
-from errors import UserError
+from absl import flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+import command_line  # noqa: E402
+from errors import UserError  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Sweep file and data set, such as configs/sweeps/depth.py:fashion_mnist.'
@@ -81,7 +84,7 @@ def _sweep(console: Any) -> int:
             config_flags.get_config_filename(flag), config_flags.get_override_values(flag), 'sweeps'
         )
     )
-    table, ended = run.run(_CONFIG.value, folder, _STORAGE.value, console)
+    table, ended = run.run(_CONFIG.value, folder, _STORAGE.value, console, _STARTED)
     page.write(table)
     show.show(table, console)
     left = '' if ended == run.DONE else f'{ended}; the same command goes on. '

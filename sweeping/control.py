@@ -49,7 +49,7 @@ class Control:
 
     Args:
       signals: of the process.
-      seconds: after which the call shall end; 0: never.
+      deadline: by `time.monotonic()`, when the call shall end; infinite where there is none.
       replicates: of each point.
       say: prints how a point ended.
 
@@ -62,12 +62,12 @@ class Control:
     def __init__(
         self,
         signals: Interruption,
-        seconds: float,
+        deadline: float,
         replicates: int,
         say: Callable[..., None],
     ):
         self._signals, self._say, self._replicates = signals, say, replicates
-        self._deadline = time.monotonic() + seconds if seconds else None
+        self._deadline = deadline
         self._lock = threading.RLock()  # What is said of an end looks at what runs.
         self._running: list[Running] = []
         self._mistakes: Counter[str] = Counter()
@@ -83,11 +83,11 @@ class Control:
 
     def out_of_time(self) -> bool:
         """Tells whether the budget of time is spent."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return time.monotonic() >= self._deadline
 
-    def seconds_left(self) -> float | None:
-        """Returns what is left of the budget of time; None where there is none."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+    def seconds_left(self) -> float:
+        """Returns what is left of the budget of time; infinite where there is none."""
+        return max(0.0, self._deadline - time.monotonic())
 
     def stop(self) -> None:
         """Ends the call early, as a signal does."""
@@ -165,6 +165,4 @@ class Control:
         each = statistics.fmean(known)
         running = [each * (1 - r.share()) for r in self.at_work()]
         even = (waiting * each + sum(running)) / max(1, workers)
-        seconds = max([even, *running])
-        left = self.seconds_left()
-        return seconds if left is None else min(seconds, left)
+        return min(max([even, *running]), self.seconds_left())

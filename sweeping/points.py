@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,10 @@ _DULL = 1000  # Draws in a row that bring no new point, after which there is non
 
 def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
     """Returns Optuna's sampler of this name."""
+    warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
     if kind == 'tpe':
         return optuna.samplers.TPESampler(
-            seed=seed,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
+            seed=seed, multivariate=True, group=True, constant_liar=True
         )
     if kind == 'gp':
         return optuna.samplers.GPSampler(seed=seed)

@@ -1,10 +1,12 @@
 """The parent's end of a worker: starts it, talks with it, tells whether it lives, ends it."""
 
 import contextlib
+import copy
 import multiprocessing
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,20 +20,57 @@ _START_SECONDS = 300.0  # A machine that swaps imports slowly.
 
 
 class Worker:
-    """A worker process; started when the first job comes, and again after it was lost.
+    """A worker process: the first one of a host, which finds out what devices there are.
 
     Args:
-      number: from 0 on, of the workers of this host.
-      log: file that takes what the process and its libraries print.
-      platform: of JAX, such as 'cpu' or 'gpu'; where devices are shared out.
+      logs: folder for the files that take what processes and their libraries print.
+
+    Attributes:
+      platform: of JAX, such as 'cpu' or 'gpu'.
+      devices: how many there are.
+
+    Raises:
+      UserError: JAX does not start.
     """
 
-    def __init__(self, number: int, log: pathlib.Path, platform: str):
-        self._number, self._log, self._platform = number, log, platform
+    def __init__(self, logs: pathlib.Path):
+        self._logs, self._number = logs, 0
         self._process: subprocess.Popen | None = None
         self._connection: Any = None
         self._heard = time.monotonic()  # When it last gave a sign of getting on.
         self._ready = False
+        self._start({})
+        try:
+            message = self.receive(_START_SECONDS)
+        except EOFError:
+            message = None
+        if message is None:
+            self.kill()
+            raise UserError(
+                f'JAX does not start: {self._log()} says why, or '
+                'python -c "import jax; print(jax.devices())".'
+            )
+        self.platform, self.devices = message[1]
+
+    def with_others(self, count: int) -> 'list[Worker]':
+        """Returns so many workers of this host, each with a device of its own.
+
+        They start when their first job comes, and this one at once on CPU, which all share; what
+        else it has found it had opened all of.
+        """
+        if self.platform != 'cpu':
+            self.kill()
+        others = [copy.copy(self) for _ in range(count - 1)]
+        for number, other in enumerate(others, 1):
+            other._number, other._process = number, None
+        return [self, *others]
+
+    def _log(self) -> pathlib.Path:
+        return self._logs / f'{socket.gethostname()}-{os.getpid()}-{self._number}.log'
+
+    def _start(self, environment: dict[str, str]) -> None:
+        self._ready = False
+        self._process, self._connection = _start(self._log(), environment)
 
     def send(self, name: str, content: Any = None) -> None:
         """Sends a message; who is no longer there hears nothing, which `receive` will tell."""
@@ -42,10 +81,7 @@ class Worker:
         """Starts the process where there is none, and sends it a job."""
         if self._process is None or self._process.poll() is not None:
             self.kill()
-            self._ready = False
-            self._process, self._connection = start(
-                self._log, device_environment(self._platform, self._number)
-            )
+            self._start(_device_environment(self.platform, self._number))
         self._heard = time.monotonic()
         self.send('job', job)
 
@@ -77,7 +113,7 @@ class Worker:
             return 'killed (signal 9); the system kills what takes too much memory'
         if status < 0:
             return f'ended by signal {-status} ({signal.Signals(-status).name})'
-        return f'ended with status {status}; see {self._log}'
+        return f'ended with status {status}; see {self._log()}'
 
     def kill(self) -> None:
         """Ends the process at once, if there is one."""
@@ -88,27 +124,7 @@ class Worker:
             self._process = None
 
 
-def devices_here() -> tuple[str, int]:
-    """Returns the platform and the number of devices of this host.
-
-    A process of its own looks, for JAX takes the memory of the devices that it opens.
-
-    Raises:
-      UserError: JAX does not start.
-    """
-    process, connection = start(None, {})
-    try:
-        if connection.poll(_START_SECONDS):
-            return connection.recv()[1]
-    except EOFError:
-        pass
-    finally:
-        process.kill()
-        process.wait()
-    raise UserError('JAX does not start: python -c "import jax; print(jax.devices())" says why.')
-
-
-def device_environment(platform: str, number: int) -> dict[str, str]:
+def _device_environment(platform: str, number: int) -> dict[str, str]:
     """Returns the environment in which a process sees one device alone."""
     if platform == 'gpu':
         visible = [n for n in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if n]
@@ -122,24 +138,21 @@ def device_environment(platform: str, number: int) -> dict[str, str]:
     return {}
 
 
-def start(log: pathlib.Path | None, environment: dict[str, str]) -> tuple[subprocess.Popen, Any]:
+def _start(log: pathlib.Path, environment: dict[str, str]) -> tuple[subprocess.Popen, Any]:
     """Starts a worker process; returns it and the connection with it.
 
     On CPU workers share all cores, for XLA's sums depend on how many there are: so a run has the
     same bits in a sweep as by `train.py`.
 
     Args:
-      log: takes what it prints; None: nobody does.
+      log: takes what it prints.
       environment: beside that of this process.
     """
     ours, theirs = multiprocessing.Pipe()
     paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), **environment}
-    with contextlib.ExitStack() as stack:
-        output: Any = subprocess.DEVNULL
-        if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            output = stack.enter_context(log.open('ab'))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('ab') as output:
         process = subprocess.Popen(
             [sys.executable, '-m', 'sweeping.worker', str(theirs.fileno())],
             pass_fds=[theirs.fileno()],

@@ -1,6 +1,6 @@
 """One call of a sweep: workers take points from the study until there are none, or time is up."""
 
-import os
+import math
 import pathlib
 import statistics
 import time
@@ -14,7 +14,7 @@ import optuna
 from console import Console
 from sweeping import summary, tracking, words
 from sweeping.control import Control, Running
-from sweeping.process import Worker, devices_here
+from sweeping.process import Worker
 from sweeping.study import OVER, WAIT, Study, total_points
 from sweeping.summary import Estimate
 from sweeping.table import FINAL, Table
@@ -26,7 +26,9 @@ _LOOK_SECONDS = 0.2
 _WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
 
 
-def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> tuple[Table, str]:
+def run(
+    config: Any, folder: pathlib.Path, storage: str, console: Console, started: float
+) -> tuple[Table, str]:
     """Trains what is left of a sweep, or what its budget allows.
 
     Ctrl-C and SIGTERM save what trains; a second one does not wait for it.
@@ -36,6 +38,7 @@ def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> tu
       folder: of the study; made where it is not there.
       storage: URL of the study's database; '' for SQLite in the folder.
       console: says what happens.
+      started: `time.monotonic()` when the budget of time began.
 
     Returns:
       What came of it, and how the call ended: `DONE`, `SPENT` or `INTERRUPTED`.
@@ -44,10 +47,10 @@ def run(config: Any, folder: pathlib.Path, storage: str, console: Console) -> tu
       UserError: something the user can mend, with the remedy.
     """
     study = Study(config, folder, storage)
-    platform, devices = devices_here()
+    first = Worker(study.folder / 'workers')
     with Interruption() as signals:
-        call = _Call(study, signals, console, platform, config.workers or devices)
-        call.introduce(devices)
+        call = _Call(study, signals, console, first, started)
+        call.introduce()
         call.to_the_end()
         ended = INTERRUPTED if signals.received else SPENT if call.left_over() else DONE
     return study.table(), ended
@@ -57,11 +60,13 @@ class _Call:
     """The threads of a call, each with a worker."""
 
     def __init__(
-        self, study: Study, signals: Interruption, console: Console, platform: str, workers: int
+        self, study: Study, signals: Interruption, console: Console, first: Worker, started: float
     ):
         config = study.config
-        self.study, self.console, self.platform = study, console, platform
-        self.control = Control(signals, 3600 * config.budget.hours, config.replicates, self._say)
+        self.study, self.console = study, console
+        self.platform, self.devices = first.platform, first.devices
+        deadline = started + 3600 * config.budget.hours if config.budget.hours else math.inf
+        self.control = Control(signals, deadline, config.replicates, self._say)
         table = study.table()
         before, self.factors = table.points, table.factors
         self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
@@ -74,19 +79,16 @@ class _Call:
         self.total = total_points(config)
         mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
         self.log = mlflow.log if mlflow else None
-        log = study.folder / 'workers' / f'{self.control.process["host"]}-{os.getpid()}'
-        self.processes = [
-            Worker(i, log.with_name(f'{log.name}-{i}.log'), platform) for i in range(workers)
-        ]
+        self.processes = first.with_others(config.workers or first.devices)
 
-    def introduce(self, devices: int) -> None:
+    def introduce(self) -> None:
         """Says what will be tried, and how."""
         config, count = self.study.config, len(self.processes)
         before = sum(self.ended.values())
         self.console.line(
-            f'Leadline  sweep of {", ".join(self.factors)} on '
-            f'{config.base.dataset.name}, {count} worker{_s(count)} on {devices} {self.platform} '
-            f'device{_s(devices)}, study folder {self.study.folder}'
+            f'Leadline  sweep of {", ".join(self.factors)} on {config.base.dataset.name}, '
+            f'{count} worker{_s(count)} on {self.devices} {self.platform} device'
+            f'{_s(self.devices)}, study folder {self.study.folder}'
             + (f'; {before} point{_s(before)} ended before' if before else ''),
             always=True,
         )
@@ -129,11 +131,15 @@ class _Call:
                 if todo == WAIT:
                     time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
                     continue
+                trials.taken = False
                 try:
                     self.study.optuna.optimize(trials, n_trials=1, catch=(NoAnswerError,))
                 except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
                     if not trials.was_taken_over():
                         raise
+                finally:
+                    if not trials.taken:
+                        self.study.took()
         finally:
             worker.kill()
 
@@ -172,14 +178,12 @@ class _Call:
     def _eta(self) -> str:
         at_work = len(self.control.at_work())
         waiting = self.total - sum(self.ended.values()) - at_work if self.total else 0
-        if not self.total and self.control.seconds_left() is None:
+        left: float | None = self.control.seconds_left()
+        if self.total:
+            left = self.control.seconds_to_go(max(0, waiting), len(self.processes), self.spent)
+        if left is None or left == math.inf:
             return ''
-        seconds = self.control.seconds_to_go(max(0, waiting), len(self.processes), self.spent)
-        if not self.total:
-            seconds = self.control.seconds_left()
-        if seconds is None:
-            return ''
-        minutes, seconds = divmod(round(seconds), 60)
+        minutes, seconds = divmod(round(left), 60)
         return f'  ETA {minutes}:{seconds:02}'
 
     def _progress(self) -> str:

@@ -7,7 +7,9 @@ run folders. So trials are many and points few; whoever reads a study reads poin
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import math
 import pathlib
 import threading
 import time
@@ -31,7 +33,6 @@ from training.run_folder import RunFolder
 
 # A trial whose process has given no sign for so long is taken over.
 _HEARTBEAT_SECONDS, _GRACE_SECONDS = 5, 30
-_AHEAD = 32  # Points of a plan without end that wait.
 # How often a point may be lost with its process before it is given up.
 _MOST_LOST = {'crashed': 2, 'lost': 5}
 _FILE = 'sweep.json'
@@ -96,6 +97,7 @@ class Study:
             points.planned(config.sampler, self.factors, config.seed) if self.planned else None
         )
         self._drawn: list[dict[str, Any]] = []
+        self._taking = 0  # Threads of this process that were told of a point and have not taken it.
         self._unborn: dict[int, float] = {}  # Trials that nobody has begun, and since when.
         with self._lock, _user_errors(storage):
             self.optuna = optuna.create_study(
@@ -164,9 +166,15 @@ class Study:
         outcomes = Counter(tries.outcome()[0] for tries in self.points().values())
         most, size = most_points(self.config), grid_size(self.factors)
         all_begun = self.planned or 0 < most <= outcomes.total() or outcomes.total() == size
-        if outcomes['waiting'] or not all_begun:
+        if outcomes['waiting'] > self._taking or not all_begun:
+            self._taking += 1
             return WORK
         return WAIT if outcomes['running'] else OVER
+
+    def took(self) -> None:
+        """Says that a thread which `prepare` told of a point is at it."""
+        with self._guard:
+            self._taking -= 1
 
     def _fail_lost_trials(self) -> None:
         """Lets go of the trials whose process has given no sign for long."""
@@ -186,7 +194,10 @@ class Study:
                 self.optuna.tell(number, state=TrialState.FAIL)
 
     def _missing(self) -> list[tuple[int, dict[str, Any]]]:
-        """Returns the points that should wait and do not, with their numbers."""
+        """Returns the points that should wait and do not, with their numbers.
+
+        Those that were lost, and of the plan the next ones.
+        """
         known = self.points()
         lost = [
             (number, tries.values)
@@ -195,19 +206,20 @@ class Study:
         ]
         if not self._plan:
             return lost
-        waiting = sum(tries.outcome()[0] == 'waiting' for tries in known.values())
-        limit = most_points(self.config)
-        wanted = limit if limit else len(known) + max(0, _AHEAD - waiting)
-        while len(self._drawn) < wanted and (values := next(self._plan, None)) is not None:
+        # Not more than are taken now: what is interrupted shall not wait behind the whole plan.
+        waiting = sum(tries.outcome()[0] == 'waiting' for tries in known.values()) + len(lost)
+        most = most_points(self.config) or math.inf
+        new = (each for each in self._in_order() if points.key(each[1]) not in known)
+        count = max(0, self._taking + 1 - waiting)
+        return lost + [each for each in itertools.islice(new, count) if each[0] < most]
+
+    def _in_order(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Gives the points of the plan, with their numbers, and draws them as they are needed."""
+        yield from enumerate(self._drawn)
+        assert self._plan
+        for values in self._plan:
             self._drawn.append(values)
-        if not limit and waiting > _AHEAD // 2:
-            return lost
-        new = [
-            (number, values)
-            for number, values in enumerate(self._drawn[:wanted])
-            if points.key(values) not in known
-        ]
-        return lost + new
+            yield len(self._drawn) - 1, values
 
     def maximize(self) -> tuple[bool, ...]:
         """Returns, for each objective, whether more is better."""

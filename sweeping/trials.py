@@ -44,6 +44,7 @@ class Trials:
     ):
         self._study, self._worker, self._control, self._log = study, worker, control, log
         self._trial: Any = None
+        self.taken = False  # Whether the trial of this `optimize` has begun.
 
     def __call__(self, trial: optuna.Trial) -> float | Sequence[float]:
         """Trains the replicates of a point and returns the means of its objectives.
@@ -52,7 +53,8 @@ class Trials:
           TrialPruned: it was pruned, diverged or does not fit.
           NoAnswerError: nothing can be said of the point, now or ever.
         """
-        self._trial = trial
+        self._trial, self.taken = trial, True
+        self._study.took()
         trial.set_user_attr(BEGUN, self._control.process)
         queued = NUMBER in trial.user_attrs
         if not queued and self._study.is_surplus(trial):
