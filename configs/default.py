@@ -164,6 +164,12 @@ FIELDS: dict[str, dataclasses.Field] = {
     'evaluate_every_epochs': field(
         1.0, 'Epochs between evaluations; each is followed by a checkpoint.', above=0.0
     ),
+    'checkpoint_seconds': field(
+        0.0, 'Leaves out the checkpoint of an evaluation where the last one is no older: of short '
+        'runs it costs more than it saves. The last step and an interruption always have one.',
+        at_least=0.0
+    ),
+    'pictures': field(True, 'Whether TensorBoard gets pictures of training images and mistakes.'),
     'evaluate_test': field(
         True, 'Whether the end of the run opens the test split; sweeps leave it sealed.'
     ),

@@ -36,7 +36,8 @@ def best(study: Study, console: Console) -> pathlib.Path:
         f'({words.count(len(point.replicates), "run")}); the best of many is partly the luckiest.'
     )
     (config,) = points.configs(study.config, point.values, [0])
-    config.evaluate_test = True
+    for name in points.OF_RUNS:
+        config[name] = study.config.base[name]
     path = study.folder / _FILE
     path.write_text(config_file(config, what))
     console.line(

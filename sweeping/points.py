@@ -14,6 +14,9 @@ from configs.sweeps.factors import Factor, grid_size
 
 # Samplers whose points depend on no result: they are drawn in one order, whoever trains them.
 PLANNED = ('grid', 'random', 'quasi_random')
+# What all runs of a sweep have: the test split is for the last look, and of thousands of short runs
+# nobody looks at pictures, and few are killed.
+OF_RUNS = {'evaluate_test': False, 'checkpoint_seconds': 10.0, 'pictures': False}
 _DULL = 1000  # Draws in a row that bring no new point, after which there is none.
 
 
@@ -121,7 +124,7 @@ def configs(sweep: Any, values: Mapping[str, Any], replicates: Sequence[int]) ->
     made = []
     for r in replicates:
         config = sweep.base.copy_and_resolve_references()
-        config.update_from_flattened_dict(dict(values) | {'evaluate_test': False})
+        config.update_from_flattened_dict(OF_RUNS | dict(values))
         config.seed += r
         if sweep.vary_splits and config.dataset.folds:
             config.dataset.repeat += (config.dataset.fold + r) // config.dataset.folds

@@ -161,7 +161,8 @@ class _Run:
         self.doing = ''  # For the message of debug_nans.
         self.first_step: float | None = None
         self.step = 0
-        self.settled_step = 0  # Up to here everything is evaluated and saved.
+        self.settled_step = 0  # Up to here everything is evaluated.
+        self.saved_step, self.saved_at = 0, time.perf_counter()  # Of the last checkpoint.
         self.diverged_step: int | None = None
         self.learning_rate = 0.0
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -214,7 +215,7 @@ class _Run:
         if latest := self.checkpoints.latest_step:
             state, saved = self.checkpoints.restore(state, latest)
             self.progress = Progress(**saved)
-            self.step = self.settled_step = latest
+            self.step = self.settled_step = self.saved_step = latest
             self.console.line(f'Going on from step {self.step} of {self.total_steps}.', always=True)
         self.folder.cut_metrics(self.step)
         for line in self.folder.read_metrics():
@@ -370,7 +371,9 @@ class _Run:
         if not self._ending() and _is_power_of_two(round(self.step / self.evaluation_steps)):
             self._draw_predictions(logits['validation'])
         self.progress.sums, self.progress.steps = {}, 0
-        self._save(score)
+        self.settled_step = self.step
+        if self._checkpoint_is_due():
+            self._save(score)
         self.follower.evaluated(line)
         self.console.evaluation(
             line,
@@ -397,7 +400,7 @@ class _Run:
     def _draw_predictions(self, logits: np.ndarray) -> None:
         """Shows in TensorBoard which classes of the validation split are confused."""
         pipeline, labels = self.pipeline, self.pipeline.labels_of('validation')
-        if not pipeline.class_names:
+        if not pipeline.class_names or not self.config.pictures:
             return
         draw = functools.partial(pictures.confusion_matrix, logits, labels, pipeline.class_names)
         self._tensorboard().image(self.step, 'confusion_matrix/validation', draw)
@@ -408,14 +411,19 @@ class _Run:
     def _save(self, score: float) -> None:
         progress = dataclasses.replace(self.progress, seconds=self._all_seconds())
         self.checkpoints.save(self.step, self.state, dataclasses.asdict(progress), score)
-        self.settled_step = self.step
+        self.saved_step, self.saved_at = self.step, time.perf_counter()
+
+    def _checkpoint_is_due(self) -> bool:
+        # Early stopping may report the weights of any evaluation.
+        by_time = time.perf_counter() - self.saved_at >= self.config.checkpoint_seconds
+        return by_time or bool(self._ending()) or self.config.early_stopping.patience_epochs > 0
 
     def _tensorboard(self) -> TensorBoard:
         """Returns the writer; the first call writes what the run folder holds so far."""
         if self.tensorboard is None:
             self.tensorboard = TensorBoard(self.folder.path)
             self.tensorboard.introduce(default.flatten(self.config), self.layers)
-            if self.pipeline.source.holds == 'images':
+            if self.pipeline.source.holds == 'images' and self.config.pictures:
                 sheet = functools.partial(pictures.training_sheet, self.recipe, self.pipeline)
                 self.tensorboard.image(0, 'training_images', sheet)
             for line in self.folder.read_metrics():
@@ -425,7 +433,7 @@ class _Run:
     # The end.
 
     def _interrupt(self) -> dict[str, Any]:
-        if self.step > self.settled_step:
+        if self.step > self.saved_step:
             self._save(UNRATED)
         self.checkpoints.wait()
         return self._write_result('interrupted', {})

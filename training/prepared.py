@@ -36,6 +36,7 @@ FREE = (
     'dataset.splits_file', 'epochs', 'evaluate_every_epochs', 'evaluate_test',
     'optimizer.learning_rate', 'optimizer.schedule', 'optimizer.warmup_epochs',
     'optimizer.weight_decay', 'early_stopping.patience_epochs', 'early_stopping.fraction',
+    'checkpoint_seconds', 'pictures',
 )  # fmt: skip
 
 

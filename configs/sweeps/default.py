@@ -145,8 +145,8 @@ def _bad_name(factor: Factor, before: Mapping[str, Factor], config: ConfigDict) 
         return 'cannot be varied: make a sweep for each.'
     if name in _TEST_SPLIT:
         return 'cannot be varied: the test images of some points would train the others.'
-    if name == 'evaluate_test':
-        return 'cannot be varied: a sweep leaves the test split sealed.'
+    if name in ('evaluate_test', 'checkpoint_seconds', 'pictures'):
+        return 'cannot be varied: a sweep sets it for all runs.'
     by_replicates = ['seed']
     if config.vary_splits:
         by_replicates += ['dataset.repeat', 'dataset.folds', 'dataset.fold']
