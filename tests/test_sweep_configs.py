@@ -85,7 +85,7 @@ BAD_SPACES = [
     ([choice('dataset.repeat', 1, 2)], 'config.vary_splits=false'),
     ([choice('dataset.split_seed', 1, 2)], 'the test images of some points would train'),
     ([choice('model.family', 'plain')], 'make a sweep for each'),
-    ([choice('evaluate_test', False)], 'leaves the test split sealed'),
+    ([choice('evaluate_test', False)], 'sets it for all runs'),
     ([RATE], 'config.sampler=grid needs values, and optimizer.learning_rate is a range'),
 ]  # fmt: skip
 BAD_FIELDS = [
