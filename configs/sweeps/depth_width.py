@@ -2,8 +2,6 @@
 
 One to four stages of one convolution, each at 8 to 64 filters in the first stage; filters double
 with each stage. The learning rate is that of the base for all nets.
-
-On the digits, 48 runs: by estimate 10 minutes on 2 cores.
 """
 
 from ml_collections import ConfigDict

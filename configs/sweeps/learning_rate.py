@@ -3,8 +3,6 @@
 Pairs from a thirtieth to ten times the values of the base, evenly spread over their logarithms, one
 run each: where the answer is smooth, another point says more than a second run of the same one. A
 best point at the edge asks for a wider range.
-
-On the digits, 24 runs: by estimate 4 minutes on 2 cores.
 """
 
 from ml_collections import ConfigDict

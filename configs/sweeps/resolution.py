@@ -4,8 +4,6 @@ The net of the base on images of several sizes: photos at 32 to 96 pixels, the d
 at 4 to 8, and other sets, taken to have about 32, at 8 to 32. The learning rate is that of the base
 for all sizes. Near duplicates of photos are looked for at each size, so that at another size a few
 photos may be in another split.
-
-On the digits, 9 runs: about 2 minutes on 2 cores.
 """
 
 from ml_collections import ConfigDict

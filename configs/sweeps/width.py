@@ -3,7 +3,7 @@
 The net of the base at 8 to 64 filters in its first stage; they double with each stage. The
 learning rate is that of the base for all widths.
 
-On the digits, 12 runs: about 2 minutes on 2 cores.
+On the digits, 12 runs: 42 s on 2 cores.
 """
 
 from ml_collections import ConfigDict
