@@ -108,7 +108,8 @@ def complete_trials(study: pathlib.Path, storage: str) -> collections.Counter:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials = optuna.load_study(
-        study_name=study.name, storage=storage or f'sqlite:///{study / "study.db"}'
+        study_name=json.loads((study / 'sweep.json').read_text())['name'],
+        storage=storage or f'sqlite:///{study / "study.db"}',
     ).get_trials(deepcopy=False)
     done = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
     return collections.Counter(json.dumps(trial.params, sort_keys=True) for trial in done)

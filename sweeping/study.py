@@ -11,11 +11,12 @@ import itertools
 import json
 import math
 import pathlib
+import secrets
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import filelock
@@ -27,17 +28,15 @@ from configs import default
 from configs.sweeps.factors import Factor, grid_size
 from configs.sweeps.objectives import OBJECTIVES, names
 from errors import UserError
-from sweeping import host, points
+from sweeping import host, points, pruners
+from sweeping.definition import config_of, definition
+from sweeping.storage import GRACE_SECONDS, open_storage, user_errors
 from sweeping.table import FINAL, Point, Replicate, Table
 from training.run_folder import RunFolder
 
-# A trial whose process has given no sign for so long is taken over.
-_HEARTBEAT_SECONDS, _GRACE_SECONDS = 5, 30
 # How often a point may be lost with its process before it is given up.
 _MOST_LOST = {'crashed': 2, 'lost': 5}
 _FILE = 'sweep.json'
-# What a study keeps from its first call on; the other fields may change from call to call.
-_DEFINING = ('sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits')
 # What there is to do, as `Study.prepare` says.
 WORK, WAIT, OVER = 'work', 'wait', 'over'
 # Attributes of trials.
@@ -99,18 +98,28 @@ class Study:
         self._drawn: list[dict[str, Any]] = []
         self._taking = 0  # Threads of this process that were told of a point and have not taken it.
         self._unborn: dict[int, float] = {}  # Trials that nobody has begun, and since when.
-        with self._lock, _user_errors(storage):
+        with self._lock, user_errors(storage):
+            name = self._name(storage)
             self.optuna = optuna.create_study(
-                study_name=folder.resolve().name,
-                storage=_open(storage or f'sqlite:///{folder / "study.db"}'),
+                study_name=name,
+                storage=open_storage(storage or f'sqlite:///{folder / "study.db"}'),
                 sampler=points.sampler(config.sampler, config.seed),
-                pruner=_pruner(config),
+                pruner=pruners.pruner(config),
                 directions=['maximize' if more else 'minimize' for more in self.maximize()],
                 load_if_exists=True,
             )
             self._check_definition()
-            shown = sqlalchemy.engine.make_url(storage).render_as_string() if storage else ''
-            RunFolder(folder).write_json(_FILE, {'storage': shown, **definition(config)})
+
+    def _name(self, storage: str) -> str:
+        """Returns the name in the storage, which no study of another folder has."""
+        folder = RunFolder(self.folder)
+        there = folder.read_json(_FILE) or {}
+        name = there.get('name') or f'{self.folder.resolve().name}-{secrets.token_hex(4)}'
+        # Without its password.
+        shown = sqlalchemy.engine.make_url(storage).render_as_string() if storage else ''
+        if there.get('storage') != shown:
+            folder.write_json(_FILE, {'name': name, 'storage': shown, **definition(self.config)})
+        return name
 
     def _check_definition(self) -> None:
         now = json.loads(json.dumps(definition(self.config)))
@@ -187,7 +196,7 @@ class Study:
         trials = self.optuna.get_trials(deepcopy=False, states=running)
         unborn = {trial.number for trial in trials if BEGUN not in trial.user_attrs}
         self._unborn = {number: self._unborn.get(number, now) for number in unborn}
-        lost = {n for n, since in self._unborn.items() if now - since > _GRACE_SECONDS}
+        lost = {n for n, since in self._unborn.items() if now - since > GRACE_SECONDS}
         lost |= {t.number for t in trials if host.is_gone(t.user_attrs.get(BEGUN, {}))}
         for number in lost:
             with contextlib.suppress(ValueError):  # Somebody else has done so.
@@ -339,17 +348,6 @@ def total_points(config: Any) -> int:
     return min(most_points(config), grid_size(config.space) or most_points(config))
 
 
-def definition(config: Any) -> dict[str, Any]:
-    """Returns what may not change while a study lasts, as JSON holds it."""
-    fields = {name: config[name] for name in _DEFINING if name != 'limits'}
-    return {
-        'base': config.base.to_dict(),
-        'space': [dataclasses.asdict(f) for f in config.space],
-        'limits': config.limits.to_dict(),
-        **fields,
-    }
-
-
 def reopen(folder: pathlib.Path, storage: str = '') -> Study:
     """Opens the study of a folder for reading.
 
@@ -360,105 +358,7 @@ def reopen(folder: pathlib.Path, storage: str = '') -> Study:
     Raises:
       UserError: there is none.
     """
-    from configs.sweeps import default as sweep_default
-
     there = RunFolder(folder).read_json(_FILE) if folder.is_dir() else None
     if there is None:
         raise UserError(f'{folder} holds no study: there is no {_FILE} in it.')
-    base = default.unflatten(default.flatten(there['base']))
-    config = sweep_default.get_config(base, tuple(map(_factor, there['space'])))
-    config.update({name: there[name] for name in _DEFINING})
-    return Study(config, folder, storage or there['storage'])
-
-
-def _factor(fields: dict[str, Any]) -> Factor:
-    choices = tuple(tuple(c) if isinstance(c, list) else c for c in fields['choices'])
-    when = tuple(
-        (name, tuple(tuple(v) if isinstance(v, list) else v for v in values))
-        for name, values in fields['when']
-    )
-    return Factor(**(fields | {'choices': choices, 'when': when}))
-
-
-# Optuna.
-
-
-def _open(url: str) -> optuna.storages.RDBStorage:
-    sqlite = url.startswith('sqlite')
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
-        storage = optuna.storages.RDBStorage(
-            url,
-            heartbeat_interval=_HEARTBEAT_SECONDS,
-            grace_period=_GRACE_SECONDS,
-            engine_kwargs={'connect_args': {'timeout': 60}} if sqlite else {'pool_pre_ping': True},
-        )
-    if sqlite:
-        _serialize(storage.engine)
-    return storage
-
-
-def _serialize(engine: sqlalchemy.Engine) -> None:
-    """Makes SQLite lock the file at the beginning of each transaction.
-
-    Else two processes read that a trial waits, and both take it; and who reads before it writes
-    gives up at once where another one does the same. (SQLAlchemy, "Serializable isolation /
-    Savepoints / Transactional DDL", in the documentation of its SQLite dialect.)
-    """
-
-    @sqlalchemy.event.listens_for(engine, 'connect')
-    def connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # The driver shall begin nothing by itself.
-
-    @sqlalchemy.event.listens_for(engine, 'begin')
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql('BEGIN IMMEDIATE')
-
-    engine.dispose()  # Connections made before know nothing of it.
-
-
-@contextlib.contextmanager
-def _user_errors(url: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlalchemy.exc.OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise UserError(f'The storage cannot be opened ({reason}): check --storage.') from error
-    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
-        raise UserError(
-            f'--storage={url} is no database that can be opened ({error}): write '
-            'postgresql://USER@HOST/DATABASE.'
-        ) from error
-
-
-def _pruner(config: Any) -> optuna.pruners.BasePruner:
-    base = config.base
-    evaluations = max(1, round(base.epochs / base.evaluate_every_epochs))
-    if config.pruner == 'median':
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=evaluations // 10)
-    if config.pruner == 'successive_halving':
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    if config.pruner == 'hyperband':
-        return optuna.pruners.HyperbandPruner(
-            min_resource=1, max_resource=evaluations, reduction_factor=3
-        )
-    if config.pruner == 'wilcoxon':
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
-    return optuna.pruners.NopPruner()
-
-
-def by_epochs(pruner: str) -> bool:
-    """Tells whether a pruner looks at the evaluations of a run, rather than at whole runs."""
-    return pruner in ('median', 'successive_halving', 'hyperband')
-
-
-def stages(pruner: str, replicates: int) -> list[Sequence[int]]:
-    """Returns the replicates of a point in the groups between which it may be pruned."""
-    numbers = range(replicates)
-    if pruner == 'wilcoxon':
-        return [[r] for r in numbers]
-    if by_epochs(pruner) and replicates > 1:
-        return [[0], list(numbers[1:])]
-    return [list(numbers)]
+    return Study(config_of(there), folder, storage or there['storage'])

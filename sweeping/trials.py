@@ -13,7 +13,8 @@ from sweeping import points
 from sweeping.control import Control, Running
 from sweeping.process import Worker
 from sweeping.protocol import DISK, ERROR, MISTAKE, UNFIT, Job
-from sweeping.study import BEGUN, NUMBER, Study, by_epochs, stages
+from sweeping.pruners import by_epochs, stages
+from sweeping.study import BEGUN, NUMBER, Study
 from training.run_folder import RunFolder
 
 _LOOK_SECONDS = 0.2  # Between looks at the clock and at signals.

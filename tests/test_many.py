@@ -13,6 +13,7 @@ from test_resume import assert_same, lines_written, outcome
 
 from errors import UserError
 from training import many
+from training.follower import Follower
 from training.loop import train_and_evaluate
 from training.many import train_many
 
@@ -183,3 +184,34 @@ def test_an_error_in_one_run_keeps_no_other_from_training(tmp_path, config_of):
     with pytest.raises(UserError, match='cannot be read'):
         train_many(configs, folders, quiet=True)
     assert all((folders[i] / 'result.json').exists() for i in (0, 2))
+
+
+class Stopper(Follower):
+    """Stops the run after some steps, and remembers what it heard."""
+
+    def __init__(self, at):
+        self.at, self.steps, self.lines = at, [], []
+
+    def stepped(self, step):
+        self.steps.append(step)
+        return step == self.at
+
+    def evaluated(self, line):
+        self.lines.append(line['step'])
+
+
+def test_a_run_that_is_followed_and_has_few_checkpoints_is_the_same(tmp_path, singles, config_of):
+    config = config_of(LONG | {'checkpoint_seconds': 1000.0, 'evaluate_test': False})
+    first, second = Stopper(20), Stopper(None)
+    done = train_many([config], [tmp_path], quiet=True, follow=lambda run: first)
+    assert done.results[0]['status'] == 'interrupted'
+    assert first.steps == list(range(1, 21))
+    assert [int(p.name) for p in tmp_path.glob('checkpoints/*')] == [20]
+    (result,) = train_many([config], [tmp_path], quiet=True, follow=lambda run: second).results
+    assert second.steps[0] == 21
+    lines, expected = outcome(tmp_path)[1], outcome(singles / '0')[1]
+    assert lines == expected
+    assert second.lines == [line['step'] for line in expected]  # Those of before come first.
+    assert sorted(int(p.name) for p in tmp_path.glob('checkpoints/*')) == [20, result['last_step']]
+    assert result['test'] == dict.fromkeys(result['test'])
+    assert 'test_logits' not in np.load(tmp_path / 'predictions.npz')
