@@ -16,8 +16,9 @@ import numpy as np
 
 from console import Console
 from errors import UserError
-from sweeping import points, words
+from sweeping import points
 from sweeping.jobs import check_limits
+from sweeping.reading import words
 from training import results, timing
 from training.data_parallel import DataParallel
 from training.once import Once

@@ -12,11 +12,12 @@ from typing import Any
 import optuna
 
 from console import Console
-from sweeping import summary, tracking, words
+from sweeping import tracking
 from sweeping.control import Control, Running
 from sweeping.process import Worker
+from sweeping.reading import summary, words
+from sweeping.reading.summary import Estimate
 from sweeping.study import OVER, WAIT, Study, total_points
-from sweeping.summary import Estimate
 from sweeping.table import FINAL, Table
 from sweeping.trials import NoAnswerError, Trials
 from training.interruption import Interruption
