@@ -29,8 +29,8 @@ _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Say what the sweep would train, refuse and take; train nothing.'
 )
 _RERUN = flags.DEFINE_integer('rerun', None, 'With --workdir: number of a point to train again.')
-_EXPORT_BEST = flags.DEFINE_bool(
-    'export_best', False, 'With --workdir: write the config of the best point, for train.py.'
+_EXPORT = flags.DEFINE_integer(
+    'export', None, 'With --workdir: number of a point to write the config of, for train.py.'
 )
 _QUIET = flags.DEFINE_bool('quiet', False, 'Print the headline and the result alone.')
 _JSON = flags.DEFINE_string('json', None, 'With --dry_run: file for the same figures.')
@@ -43,7 +43,7 @@ Trains every net of a space, or those that a sampler picks, and shows what makes
   python sweep.py --config=configs/sweeps/width.py:folder:leaves --config.budget.hours=1
   python sweep.py --show=sweeps/depth-digits                         table, plots and page again
   python sweep.py --workdir=sweeps/depth-digits --rerun=3            one point once more
-  python sweep.py --workdir=sweeps/depth-digits --export_best        its config, for train.py
+  python sweep.py --workdir=sweeps/depth-digits --export=3           its config, for train.py
 
 The same command again goes on with a study that was interrupted. Many hosts that see one study
 folder work on it together, each with the same command and --storage=postgresql://...
@@ -62,7 +62,7 @@ def main() -> int:
         raise UserError('--json is for --dry_run; a study writes study.csv into its folder.')
     if _SHOW.value is not None:
         return _show(console, pathlib.Path(_SHOW.value))
-    if _RERUN.value is not None or _EXPORT_BEST.value:
+    if _RERUN.value is not None or _EXPORT.value is not None:
         return _go_back(console)
     from configs.sweeps import default
 
@@ -110,19 +110,20 @@ def _show(console: Any, folder: pathlib.Path) -> int:
 
 
 def _go_back(console: Any) -> int:
-    """Trains a point once more, or exports the best one."""
-    from sweeping import export, study
+    """Trains a point once more, or writes its config."""
+    from sweeping import export, rerun, study
 
     if not _WORKDIR.value:
-        raise UserError('--rerun and --export_best need --workdir, the study folder.')
+        raise UserError('--rerun and --export need --workdir, the study folder.')
     there = study.reopen(pathlib.Path(_WORKDIR.value), _STORAGE.value)
-    if _EXPORT_BEST.value:
-        export.best(there, console)
+    if _EXPORT.value is not None:
+        export.export(there, _EXPORT.value, console)
         return 0
     from training import compilation_cache
 
     compilation_cache.enable()
-    return 0 if export.rerun(there, _RERUN.value, console) else 1
+    ended = rerun.rerun(there, _RERUN.value, console)
+    return {rerun.SAME: 0, rerun.OTHER: 1, rerun.INTERRUPTED: 130}[ended]
 
 
 def _dry_run(console: Any) -> int:
@@ -144,6 +145,4 @@ def _dry_run(console: Any) -> int:
 
 
 if __name__ == '__main__':
-    command_line.run(
-        main, _USAGE, takes='sweep', instead_of_config=('show', 'rerun', 'export_best')
-    )
+    command_line.run(main, _USAGE, takes='sweep', instead_of_config=('show', 'rerun', 'export'))

@@ -143,8 +143,9 @@ def read_study(folder: pathlib.Path) -> dict[str, Any]:
 def open_test(study: pathlib.Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """Trains the best point of a study once more, now with the test split; returns its figures."""
     run, log = study / 'best', study / 'best.log'
-    _call('sweep.py', f'--workdir={study}', '--export_best', environment=environment, log=log)
-    config = study / 'best_config.py'
+    best = complete(reopen(study).table())[0].number
+    _call('sweep.py', f'--workdir={study}', f'--export={best}', environment=environment, log=log)
+    config = study / f'point_{best}_config.py'
     _call('train.py', f'--config={config}', f'--workdir={run}', environment=environment, log=log)
     result = json.loads((run / 'result.json').read_text())
     return {

@@ -298,8 +298,8 @@ def _show(
         )
         workers = predicted['workers']
         console.line(
-            f'Predicted {in_words(predicted["hours"])} with {workers} '
-            f'worker{"" if workers == 1 else "s"}{limit}, of which '
+            f'Predicted {in_words(predicted["hours"])} with {words.count(workers, "worker")}'
+            f'{limit}, of which '
             f'{in_words(predicted["compile_seconds"] / workers / 3600)} compiling '
             f'{figures["programs"]} nets; what a pruner spares is not foreseen',
             always=True,

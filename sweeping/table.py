@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from errors import UserError
+
 # What came of a point; what is not final goes on when the sweep does.
 FINAL = ('complete', 'pruned', 'diverged', 'infeasible', 'failed')
 OUTCOMES = (*FINAL, 'running', 'interrupted', 'waiting')
@@ -39,7 +41,7 @@ class Point:
     """A point of the space.
 
     Attributes:
-      number: from 0 on, in the order of the study; what `--rerun` takes.
+      number: from 0 on, in the order of the study; what `--rerun` and `--export` take.
       values: of the factors that are varied there, by dotted name.
       outcome: one of `OUTCOMES`.
       reason: why it did not complete, in words; '' where it did.
@@ -83,3 +85,14 @@ class Table:
     dataset: str
     replicates: int
     points: tuple[Point, ...]
+
+    def point(self, number: int) -> Point:
+        """Returns the point of a number.
+
+        Raises:
+          UserError: there is none.
+        """
+        if not 0 <= number < len(self.points):
+            known = f': they are numbered 0 to {len(self.points) - 1}' if self.points else ''
+            raise UserError(f'There is no point {number} in {self.folder}{known}.')
+        return self.points[number]

@@ -203,11 +203,10 @@ def test_points_are_exported_and_repeated(tmp_path):
     out, _ = finish(python('sweep.py', f'--workdir={workdir}', '--rerun=1'))
     assert 'Point 1 again: ' in out
     assert 'the same, figure by figure' in out
-    finish(python('sweep.py', f'--workdir={workdir}', '--export_best'))
-    out, _ = finish(
-        python('train.py', f'--config={workdir / "best_config.py"}', f'--workdir={tmp_path / "b"}')
-    )
     best = max(table(workdir).points, key=lambda point: point.objectives)
+    finish(python('sweep.py', f'--workdir={workdir}', f'--export={best.number}'))
+    exported = workdir / f'point_{best.number}_config.py'
+    out, _ = finish(python('train.py', f'--config={exported}', f'--workdir={tmp_path / "b"}'))
     result = json.loads((tmp_path / 'b' / 'result.json').read_text())
     assert result['validation'] == best.replicates[0].validation
     assert result['test']['examples'] == 359

@@ -12,7 +12,7 @@ from sweeping.reading.words import label
 
 _WIDE = 8  # From this ratio of the greatest to the least value on, an axis is logarithmic.
 _MOST_TICKS = 8
-_MOST_LETTERS = 40  # Of all labels together, beside each other.
+_MOST_LETTERS = 30  # Of all labels together, beside each other.
 _APART = 0.07  # Of the axis: ticks that are nearer than this would overlap.
 
 
@@ -75,9 +75,8 @@ class Scale:
             axes.set_xscale('log')
         if ticks := self.ticks():
             names = [label(value) for value in ticks]
-            axes.set_xticks([self.place(v) for v in ticks], names, parse_math=False)
-            if sum(map(len, names)) > _MOST_LETTERS:
-                axes.tick_params('x', labelrotation=20)
+            turned = {'rotation': 30, 'ha': 'right'} if sum(map(len, names)) > _MOST_LETTERS else {}
+            axes.set_xticks([self.place(v) for v in ticks], names, parse_math=False, **turned)
             axes.xaxis.set_minor_locator(NullLocator())
 
 

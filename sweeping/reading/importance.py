@@ -7,7 +7,7 @@ from sweeping.reading import summary
 from sweeping.reading.axes import Scale, label_key
 from sweeping.table import Table
 
-LEAST_POINTS = 8
+_LEAST_POINTS, _LEAST_FOR_EACH = 20, 10  # Altogether; for each factor.
 
 
 def importances(table: Table) -> dict[str, float]:
@@ -18,16 +18,17 @@ def importances(table: Table) -> dict[str, float]:
     hyperparameter importance", section 3). What is left is interactions. PED-ANOVA, Optuna's
     default, asks what the best tenth has in common, which would be two or three points here.
 
-    Empty where there are too few points, where all are alike, or where fewer than two factors take
-    several values in every point: a factor that is not varied everywhere cannot be judged.
+    Empty with fewer than 20 points, or 10 for each factor, where all are alike, or where fewer than
+    two factors take several values in every point: a factor that is not varied everywhere cannot be
+    judged.
     """
     points = summary.complete(table)
-    if len(points) < LEAST_POINTS or np.ptp([point.objectives[0] for point in points]) == 0:
-        return {}
     everywhere = [f for f in table.factors if all(f in point.values for point in points)]
     scales = {f: Scale([point.values[f] for point in points]) for f in everywhere}
     scales = {f: scale for f, scale in scales.items() if len(scale.values) > 1}
-    if len(scales) < 2:
+    if len(points) < max(_LEAST_POINTS, _LEAST_FOR_EACH * len(scales)) or len(scales) < 2:
+        return {}
+    if np.ptp([point.objectives[0] for point in points]) == 0:
         return {}
     # Numbers by their place between the ends of the axis: Optuna's fANOVA weighs all values of a
     # range alike, not all ratios, so that of learning rates it would see the greatest alone.

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from evaluation.plots import BLUE, GREY
 from sweeping.reading import summary, words
 from sweeping.reading.axes import Scale
-from sweeping.reading.plots import SIZE, Plot, dress_objective, legend
+from sweeping.reading.heights import Heights
+from sweeping.reading.plots import SIZE, Plot, legend
 from sweeping.table import Table
 from training.run_folder import RunFolder
 
@@ -42,13 +42,15 @@ def parallel(table: Table) -> Plot | None:
     axes = figure.add_subplot()
     # The best lines are the darkest, and drawn last, above the others.
     colours = colormaps['viridis_r' if table.maximize[0] else 'viridis']
-    norm = Normalize(results.min(), results.max())
+    ends = float(results.min()), float(results.max())
+    heights = Heights(objective, results.tolist())
+    norm = heights.norm(*ends)
     for point in reversed(points):
-        heights = [
+        shares = [
             scale.share(point.values[f]) if f in point.values else np.nan
             for f, scale in scales.items()
         ]
-        axes.plot([*range(last), last], [*heights, norm(point.objectives[0])], marker='.',
+        axes.plot([*range(last), last], [*shares, norm(point.objectives[0])], marker='.',
                   color=colours(norm(point.objectives[0])), linewidth=1, alpha=0.8)  # fmt: skip
     for place, scale in enumerate(scales.values()):
         _upright(axes, place, scale)
@@ -58,9 +60,9 @@ def parallel(table: Table) -> Plot | None:
     axes.set(xlim=(-0.1, last + 0.1), ylim=(-0.04, 1.04), yticks=[])
     for side in axes.spines.values():
         side.set_visible(False)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=words.heading(objective))
-    if words.is_share(objective):
-        bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes)
+    heights.dress(bar.ax)
+    bar.ax.set_ylim(*ends)
     shown = ', '.join(names[f] for f in scales)
     alt = (
         f'Parallel coordinates of {words.count(len(points), "point")}: {shown}, then '
@@ -96,12 +98,11 @@ def curves(table: Table) -> Plot | None:
         return None
     figure = Figure(figsize=(5.2, 3.3 + 0.2 * len(points)), layout='constrained')
     axes = figure.add_subplot(xlabel='epoch')
+    heights = Heights(shown, [line[shown] for line in every if line.get(shown) is not None])
+    heights.dress(axes)
     for i, (point, runs) in enumerate(zip(points, read, strict=True)):
         label = f'{point.number}: {words.values(table, point)}'
         _curves_of(axes, shown, runs, f'C{i}', textwrap.shorten(label, 60, placeholder=' ...'))
-    dress_objective(axes, shown)
-    if shown == 'validation_loss':
-        axes.set_yscale('log')
     legend(figure)
     listed = ', '.join(str(point.number) for point in points)
     alt = (
@@ -139,9 +140,8 @@ def importance(table: Table, shares: dict[str, float]) -> Plot:
     axes.set_yticks(range(len(shares)), [names[f] for f in shares], parse_math=False)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
-    worth = 'a first hint, no more' if many < 10 * len(shares) else 'a hint, no test'
-    axes.set_xlabel(f'share of the variance (fANOVA)\nof {many} points: {worth}')
+    axes.set_xlabel(f'share of the variance (fANOVA)\nof {many} points: a hint, no test')
     axes.grid(alpha=0.25, axis='x')
     listed = ', '.join(f'{names[f]} {100 * share:.0f} %' for f, share in shares.items())
-    alt = f'Importance of the factors, from {many} points, {worth}: {listed}.'
+    alt = f'Importance of the factors, from {many} points, a hint, no test: {listed}.'
     return Plot('importance', figure, alt)

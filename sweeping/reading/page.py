@@ -105,19 +105,28 @@ def _of_run(run: Replicate, objective: str) -> Any:
 
 def _sections(table: Table, folder: pathlib.Path) -> list[_Section]:
     """Draws all plots of a study into a folder; returns those of the page."""
-    heading = words.heading(table.objectives[0])
+    objective = table.objectives[0]
+    heading = words.heading(objective)
     shares = importances(table)
+    stretched = (
+        'Where errors differ more than fivefold, the axis of the accuracy is logarithmic in the '
+        'error: 90 to 95 % is as far as 98 to 99 %.'
+        if summary.is_share(objective)
+        else 'Where figures differ more than fivefold, their axis is logarithmic.'
+    )
     drawn: list[tuple[str, str, list[Plot | None]]] = [
         (
             f'{heading} against each factor',
-            'Means with t intervals of 95 % over the runs of a point, which are the faint dots; '
-            'one run has no interval, and those of two or three may leave the plot.',
+            'Large dots are the means of points, faint dots single runs. Bars are t intervals of '
+            '95 % of the mean, each for one point alone: points share seeds and splits, so bars '
+            'that overlap are no verdict. A triangle at the border marks a bar that goes on beyond '
+            f'it; one run has no bar. {stretched}',
             [plots.factor(table, name) for name in table.factors],
         ),
         (
             f'{heading} against cost',
-            'Points on the Pareto front carry their number: no other one is as good in both '
-            'figures and better in one.',
+            'A point is on the Pareto front where no other one is as good in both figures and '
+            'better in one. These points carry their number where there is room.',
             [*plots.costs(table)],
         ),
         (
@@ -127,15 +136,15 @@ def _sections(table: Table, folder: pathlib.Path) -> list[_Section]:
         ),
         (
             'Learning curves of the best points',
-            'Thick the mean of the runs of a point, faint its single runs; each evaluation is with '
-            'the weights of the moment.',
+            'The thick line is the mean of the runs of a point, the faint ones are its runs. Each '
+            'evaluation is with the weights of the moment.',
             [overviews.curves(table)],
         ),
         (
             'Importance of the factors',
-            'Share of the differences between points that a factor alone explains, by a random '
-            'forest fitted to these points (fANOVA); the rest is what factors do together. Few '
-            'points, or points crowded around the best, make it worth little.',
+            f'How much of the differences in {heading} between the complete points a factor alone '
+            'explains, by a random forest that is fitted to them (fANOVA); the rest is what '
+            'factors do together. Points that crowd around the best make it worth little.',
             [overviews.importance(table, shares) if shares else None],
         ),
     ]
@@ -171,7 +180,7 @@ def _html(table: Table, sections: Sequence[_Section]) -> str:
         sections=sections,
         others=[_unfinished(table, point) for point in others[:_MOST_ROWS]],
         others_left_out=max(len(others) - _MOST_ROWS, 0),
-        commands=_commands(table, complete),
+        commands=_commands(table),
     )
 
 
@@ -189,16 +198,20 @@ def _unfinished(table: Table, point: Point) -> list[str]:
     ]
 
 
-def _commands(table: Table, complete: Sequence[Point]) -> list[tuple[str, str]]:
-    """Returns commands that go on from here, and what each does."""
-    folder = shlex.quote(os.fspath(table.folder))
-    number = complete[0].number if complete else 0
+def _commands(table: Table) -> list[tuple[str, str]]:
+    """Returns what can be done from here, each with its command."""
+    folder, runs = (shlex.quote(os.fspath(path)) for path in (table.folder, table.folder / 'runs'))
+    number = next((point.number for point in summary.recommended(table)), 0)
+    told = words.export(table)
     return [
-        (f'python sweep.py --show {folder}', 'Print this table again, as it is then:'),
-        (f'python sweep.py --workdir={folder} --rerun {number}', 'Train a point once more:'),
-        *([(f'python sweep.py --workdir={folder} --export_best',
-            'Write the config of the best point, to be trained with its test split opened:')]
-          if complete else []),
-        (f'tensorboard --logdir {shlex.quote(os.fspath(table.folder / "runs"))}',
-         'Curves of all runs, and their hyperparameters in the HParams tab:'),
-    ]  # fmt: skip
+        ('Show the current table, and write this page anew:', f'python sweep.py --show={folder}'),
+        *([told] if told else []),
+        (
+            f'Train point {number} once more, and compare every figure:',
+            f'python sweep.py --workdir={folder} --rerun={number}',
+        ),
+        (
+            'See the curves of all runs; the HParams tab has their hyperparameters:',
+            f'tensorboard --logdir={runs}',
+        ),
+    ]

@@ -11,7 +11,7 @@ _MOST_OTHERS = 10  # Of points that are not complete, where there are many that 
 
 
 def show(table: Table, console: Console) -> None:
-    """Prints the points, best first, those that are not complete with the reason, and the best."""
+    """Prints the points, best first, others with the reason, and which one to go on with."""
     complete = summary.complete(table)
     others = [p for p in table.points if p.outcome not in ('complete', 'waiting')]
     shown = complete[: _MOST - min(len(others), _MOST_OTHERS)]
@@ -27,6 +27,8 @@ def show(table: Table, console: Console) -> None:
     console.line(words.counts(table), always=True)
     for sentence in words.sentences(table):
         console.line(sentence, always=True)
+    if told := words.export(table):
+        console.line('\n  '.join(told), always=True)
 
 
 def headings(table: Table) -> list[str]:
@@ -36,7 +38,7 @@ def headings(table: Table) -> list[str]:
     return [
         'point',
         *(names[factor] for factor in table.factors),
-        *(words.heading(objective) for objective in table.objectives),
+        *(words.heading(o).removeprefix('validation ') for o in table.objectives),
         *several,
         'runs',
         *(words.FACTS[fact] for fact in facts(table)),

@@ -1,13 +1,15 @@
 """How a study is put into words: names, values, figures, and the sentences a person needs."""
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from console import percent
-from evaluation.metrics import HEADINGS, SHARES
+from evaluation.metrics import HEADINGS
 from sweeping.reading import summary
-from sweeping.reading.summary import OF_RUNS, Estimate
+from sweeping.reading.summary import OF_RUNS, Difference, Estimate, is_share
 from sweeping.table import OUTCOMES, Point, Table
 
 FACTS = {
@@ -17,6 +19,7 @@ FACTS = {
     'memory_mb': 'memory in MB',
 }
 _WHOLE = ('parameters', 'flops')
+_MOST_NUMBERS = 12  # Of points, in a sentence.
 
 
 def short_names(factors: Sequence[str]) -> dict[str, str]:
@@ -47,11 +50,6 @@ def heading(objective: str) -> str:
         name = objective.removeprefix(OF_RUNS)
         return f'validation {HEADINGS.get(name, name.replace("_", " "))}'
     return FACTS.get(objective, objective.replace('_', ' '))
-
-
-def is_share(objective: str) -> bool:
-    """Tells whether an objective is a fraction of 1, which is shown in per cent."""
-    return objective.removeprefix(OF_RUNS) in SHARES
 
 
 def number(objective: str, value: float | None) -> str:
@@ -109,7 +107,7 @@ def sentences(table: Table) -> list[str]:
         return ['No point is complete yet, so there is nothing to compare.']
     if len(table.objectives) > 1:
         return [_front(table, len(points))]
-    return [_best(table, points), *_as_good(table, points), *_luck(points)]
+    return [_best(table, points), *_compared(table, points), *_luck(points)]
 
 
 def _best(table: Table, points: Sequence[Point]) -> str:
@@ -131,54 +129,106 @@ def _best(table: Table, points: Sequence[Point]) -> str:
     )
 
 
-def _as_good(table: Table, points: Sequence[Point]) -> list[str]:
-    """Says which points are within one standard error of the best, and the cheapest of them."""
-    error, objective = summary.standard_error(table), table.objectives[0]
-    if len(points) == 1 or not objective.startswith(OF_RUNS):
+def _compared(table: Table, points: Sequence[Point]) -> list[str]:
+    """Says which points cannot be told from the best, and the cheapest of them."""
+    if len(points) == 1 or not table.objectives[0].startswith(OF_RUNS):
         return []
-    if error is None:
+    spread, told = summary.spread(table), summary.differences(table)
+    if spread is None or not told:
         return [
-            'Whether others are as good cannot be told from one run of each point: '
-            '--config.replicates=3 would tell.'
+            'Whether another one is as good is unknown from one run of each point. More runs need '
+            'a new study: the same command with --config.replicates=3 and another --workdir.'
         ]
-    unit = f'{100 * error:.2f} points' if is_share(objective) else f'{error:.2g}'
-    near, best = summary.as_good(table), points[0]
-    others = len(near) - 1
-    if not others:
-        return [f'No other point is within one standard error of it ({unit}, pooled).']
-    verb = 'is' if others == 1 else 'are'
-    lines = [
-        f'{count(others, "other point")} {verb} within one standard error of it ({unit}, pooled).'
-    ]
-    cheap = summary.cheapest(near)
-    if cheap is best:
-        lines.append('The best is also the cheapest of them by FLOPs.')
-    elif cheap is not None:
-        flops = cheap.facts['flops']
-        whole = best.facts.get('flops')
+    best, alike = points[0], [each for each in told if each.open]
+    if not alike:
+        said = [f'No other point comes near: the next, {_worse(table, told[0])}.']
+    elif (cheap := summary.recommended(table)[0]) is best:
+        (a, them), what = _them(alike), '' if cheap.facts.get('flops') is None else (
+            ' and none of them is cheaper')  # fmt: skip
+        said = [f'{a} {them} cannot be told from it{what}.']
+    else:
+        (found,) = (each for each in alike if each.point is cheap)
+        flops, whole = cheap.facts['flops'], best.facts.get('flops')
         share = f", {100 * flops / whole:.0f} % of the best's" if whole else ''
-        lines.append(
-            f'The cheapest net within one standard error is point {cheap.number} '
-            f'({values(table, cheap)}): '
-            f'{figure(objective, summary.estimate(table, cheap, objective))}, '
+        said = [
+            f'{_worse(table, found)}: it is the cheapest net that cannot be told from the best, at '
             f'{flops:,.0f} FLOPs{share}.'
-        )
-    return lines
+        ]
+        if others := [each for each in alike if each is not found]:
+            a, them = _them(others)
+            said.append(f'{a} {them} cannot be told from the best either.')
+    return [said[0][0].upper() + said[0][1:], *said[1:], _how(table, spread[1])]
+
+
+def _worse(table: Table, found: Difference) -> str:
+    """Returns how much worse a point is than the best, such as 'point 2 (...) is 0.37 ...'."""
+    objective, (low, high) = table.objectives[0], (
+        found.mean - found.half_width, found.mean + found.half_width)  # fmt: skip
+    scale, digits, unit = (100, '.2f', ' percentage points') if is_share(objective) else (
+        1, '.2g', '')  # fmt: skip
+    ends = [f'{scale * abs(end):{digits}}' for end in (low, high)]
+    between = f'{ends[0]} better to {ends[1]} worse' if low < 0 else ' to '.join(ends)
+    return (
+        f'point {found.point.number} ({values(table, found.point)}) is '
+        f'{scale * found.mean:{digits}}{unit} worse than the best (interval of 95 %: {between})'
+    )
+
+
+def _them(found: Sequence[Difference]) -> tuple[str, str]:
+    """Returns ('Point', '3') or ('Points', '3, 4 and 7')."""
+    return 'Point' if len(found) == 1 else 'Points', numbers([each.point for each in found])
+
+
+def numbers(points: Sequence[Point]) -> str:
+    """Returns the numbers of points, such as '3, 4 and 7', or of many the first ones."""
+    said = [str(point.number) for point in points]
+    if len(said) > _MOST_NUMBERS:
+        said = [*said[:_MOST_NUMBERS], f'{len(said) - _MOST_NUMBERS} more']
+    return ' and '.join([', '.join(said[:-1]), said[-1]] if len(said) > 1 else said)
+
+
+def _how(table: Table, freedom: int) -> str:
+    used = count(len(summary.near(table)), 'point')
+    degrees = count(freedom, 'degree')
+    return (
+        'Points are compared run by run, since run r has the same seed and split at all of them; '
+        f'the spread is that of the {used} near the best ({degrees} of freedom). Each interval is '
+        'for one point alone and no verdict on all of them: of two points that cannot be told '
+        'apart one may still be better, and more runs would show it.'
+    )
 
 
 def _luck(points: Sequence[Point]) -> list[str]:
     if len(points) < 2:
         return []
     return [
-        'The best of many is partly the luckiest, so its figure flatters it. The test split, which '
-        'a sweep leaves sealed, judges it.'
+        'The best of many points is partly the luckiest, so its figure flatters it. The test '
+        'split, which a sweep leaves sealed, judges it.'
     ]
+
+
+def export(table: Table) -> tuple[str, str] | None:
+    """Returns what to do about the points to go on with, and the command; None where none is."""
+    points = summary.recommended(table)
+    if not points:
+        return None
+    (first, *others) = points
+    if len(table.objectives) > 1:
+        which = f'of point {first.number} of the Pareto front'
+        which += f' (or of {numbers(others)})' if others else ''
+    elif first.number == summary.complete(table)[0].number:
+        which = f'of point {first.number}, the best'
+    else:
+        which = f'of point {first.number}, the cheapest that cannot be told from the best'
+    folder = shlex.quote(os.fspath(table.folder))
+    return (
+        f'Write the config {which}, which train.py then trains and tests:',
+        f'python sweep.py --workdir={folder} --export={first.number}',
+    )
 
 
 def _front(table: Table, many: int) -> str:
     chosen = summary.on_front(table)
-    listed = ', '.join(str(point.number) for point in chosen[:12])
-    more = ', ...' if len(chosen) > 12 else ''
     aims = ', '.join(
         f'{"higher" if up else "lower"} {heading(objective)}'
         for objective, up in zip(table.objectives, table.maximize, strict=True)
@@ -187,5 +237,5 @@ def _front(table: Table, many: int) -> str:
     return (
         f'Of {count(many, "complete point")} {len(chosen)} {verb} on the Pareto front ({aims}), '
         'where no other point is at least as good in all objectives and better in one: '
-        f'{count(len(chosen), "point").split(" ")[1]} {listed}{more}.'
+        f'{"point" if len(chosen) == 1 else "points"} {numbers(chosen)}.'
     )
