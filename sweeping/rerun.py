@@ -37,7 +37,7 @@ def rerun(study: Study, number: int, console: Console) -> str:
         points.configs(study.config, point.values, replicates),
         [folder / str(r) for r in replicates],
     )
-    again = {r: result for r, result in enumerate(runs.results) if _ended(result)}
+    again = {r: result for r, result in enumerate(runs.results) if result and _ended(result)}
     if len(again) < table.replicates:
         console.line(
             f'Interrupted; {len(again)} of {words.count(table.replicates, "run")} ended. The same '

@@ -75,8 +75,10 @@ class Scale:
             axes.set_xscale('log')
         if ticks := self.ticks():
             names = [label(value) for value in ticks]
-            turned = {'rotation': 30, 'ha': 'right'} if sum(map(len, names)) > _MOST_LETTERS else {}
-            axes.set_xticks([self.place(v) for v in ticks], names, parse_math=False, **turned)
+            turned = sum(map(len, names)) > _MOST_LETTERS
+            axes.set_xticks([self.place(v) for v in ticks], names, parse_math=False,
+                            rotation=30 if turned else 0,
+                            ha='right' if turned else 'center')  # fmt: skip
             axes.xaxis.set_minor_locator(NullLocator())
 
 

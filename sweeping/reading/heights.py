@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from sweeping.reading.summary import Estimate, is_share
 
 _WIDE = 5  # From this ratio of the greatest to the least error on.
 _APART = 0.09  # Of the axis: ticks that are nearer than this would overlap.
-_BEYOND = 0.35  # Of what the figures span: how far intervals may reach out of it.
+_BEYOND = 0.15  # Of what the figures span: how far intervals may reach out of it.
 _MARGIN = 0.08
 # Errors at ticks, those that are wanted most first: 90, 99, 99.9 %, then 50, 95, 99.5 % and so on.
 _ERRORS = [digit * 10.0**-k for digit in (1, 5, 2, 3) for k in range(6)]
@@ -101,7 +102,13 @@ class Heights:
         return LogNorm(low, high) if self.by_ratio else Normalize(low, high)
 
     def estimates(
-        self, axes: Axes, places: Sequence[float], found: Sequence[Estimate], **style: object
+        self,
+        axes: Axes,
+        places: Sequence[float],
+        found: Sequence[Estimate],
+        colour: Any,
+        label: str,
+        joined: bool = False,
     ) -> None:
         """Draws means with their intervals; a triangle marks one that goes on beyond the axis.
 
@@ -109,15 +116,20 @@ class Heights:
           axes: dressed.
           places: on the x axis.
           found: with means.
-          style: of matplotlib's `errorbar`; it has a `color`.
+          colour: of all.
+          label: in the legend.
+          joined: whether a line goes through them.
         """
-        axes.errorbar(places, [each.mean for each in found],
-                      [each.half_width or math.nan for each in found], markersize=4, capsize=2.5,
-                      elinewidth=1, **style)  # fmt: skip
-        for place, each in zip(places, found, strict=True):
-            low, high = ((each.mean or 0.0) + s * (each.half_width or 0.0) for s in (-1, 1))
-            for out, end, marker in ((low < self.low, self.low, 'v'),
-                                     (high > self.high, self.high, '^')):  # fmt: skip
-                if out:
-                    axes.plot(place, end, marker, color=style['color'], markersize=4,
-                              clip_on=False, zorder=3)  # fmt: skip
+        means = [math.nan if each.mean is None else each.mean for each in found]
+        widths = [math.nan if each.half_width is None else each.half_width for each in found]
+        axes.errorbar(places, means, widths, fmt='o-' if joined else 'o', color=colour,
+                      label=label, markersize=4, capsize=2.5, linewidth=1.2,
+                      elinewidth=1)  # fmt: skip
+        for place, mean, width in zip(places, means, widths, strict=True):
+            for leaves, end, marker in (
+                (mean - width < self.low, self.low, 'v'),
+                (mean + width > self.high, self.high, '^'),
+            ):
+                if leaves:
+                    axes.plot(place, end, marker, color=colour, markersize=4, clip_on=False,
+                              zorder=3)  # fmt: skip

@@ -65,8 +65,7 @@ def factor(table: Table, name: str) -> Plot | None:
         found = [summary.estimate(table, point, objective) for point in members]
         _runs(axes, places, found, colour)
         joined = lines and len(set(places)) == len(places)
-        heights.estimates(axes, places, found, color=colour, label=others or '_',
-                          fmt='o-' if joined else 'o', linewidth=1.2)  # fmt: skip
+        heights.estimates(axes, places, found, colour, others or '_', joined)
     scale.dress(axes)
     axes.set_xlabel(f'blocks in all, the sum of {short}' if depth else short, parse_math=False)
     if len(groups) > 1:
@@ -193,8 +192,7 @@ def _cost(table: Table, name: str, maximize: bool, there: Sequence[tuple[float, 
         (front_N, BLUE, 'Pareto front'),
     ):
         found = [summary.estimate(table, points[i], objective) for i in np.flatnonzero(chosen)]
-        heights.estimates(axes, values_N2[chosen, 0].tolist(), found, fmt='o', color=colour,
-                          label=label)  # fmt: skip
+        heights.estimates(axes, values_N2[chosen, 0].tolist(), found, colour, label)
     order = np.argsort(values_N2[front_N, 0])
     line_N2 = values_N2[front_N][order]
     axes.step(*line_N2.T, where='pre' if maximize else 'post', color=BLUE, linewidth=1)
@@ -224,7 +222,7 @@ def _number(
     boxes = [(*(dot - 2.5 / size_2), *(dot + 2.5 / size_2)) for dot in dots_N2]
     across, up = side
     for text, place, dot in zip(texts, places_F2, to_share.transform(places_F2), strict=True):
-        wide = 5 * len(text) / size_2[0]
+        wide = (5 * len(text) + 2) / size_2[0]
         for x, y in ((across, up), (across, -up), (-across, up), (-across, -up)):
             left = dot[0] + x * 3 / size_2[0] - (wide if x < 0 else 0)
             under = dot[1] + y * 3 / size_2[1] - (high if y < 0 else 0)

@@ -140,43 +140,39 @@ def _compared(table: Table, points: Sequence[Point]) -> list[str]:
             'a new study: the same command with --config.replicates=3 and another --workdir.'
         ]
     best, alike = points[0], [each for each in told if each.open]
+    cheap = summary.recommended(table)[0]
+    said, others = [], [each.point for each in alike if each.point is not cheap]
     if not alike:
-        said = [f'No other point comes near: the next, {_worse(table, told[0])}.']
-    elif (cheap := summary.recommended(table)[0]) is best:
-        (a, them), what = _them(alike), '' if cheap.facts.get('flops') is None else (
-            ' and none of them is cheaper')  # fmt: skip
-        said = [f'{a} {them} cannot be told from it{what}.']
-    else:
+        said.append(f'All others come out worse; the next best is {_worse(table, told[0])}.')
+    elif cheap is not best:
         (found,) = (each for each in alike if each.point is cheap)
         flops, whole = cheap.facts['flops'], best.facts.get('flops')
         share = f", {100 * flops / whole:.0f} % of the best's" if whole else ''
-        said = [
-            f'{_worse(table, found)}: it is the cheapest net that cannot be told from the best, at '
+        said.append(
+            f'The cheapest net that cannot be told from it is {_worse(table, found)}; it takes '
             f'{flops:,.0f} FLOPs{share}.'
-        ]
-        if others := [each for each in alike if each is not found]:
-            a, them = _them(others)
-            said.append(f'{a} {them} cannot be told from the best either.')
-    return [said[0][0].upper() + said[0][1:], *said[1:], _how(table, spread[1])]
+        )
+    if others:
+        whom = 'it' if cheap is best else 'the best either'
+        none = ', and none is cheaper' if cheap is best and 'flops' in best.facts else ''
+        which = 'Point' if len(others) == 1 else 'Points'
+        said.append(f'{which} {numbers(others)} cannot be told from {whom}{none}.')
+    return [*said, _how(table, spread[1])]
 
 
 def _worse(table: Table, found: Difference) -> str:
-    """Returns how much worse a point is than the best, such as 'point 2 (...) is 0.37 ...'."""
-    objective, (low, high) = table.objectives[0], (
-        found.mean - found.half_width, found.mean + found.half_width)  # fmt: skip
-    scale, digits, unit = (100, '.2f', ' percentage points') if is_share(objective) else (
-        1, '.2g', '')  # fmt: skip
-    ends = [f'{scale * abs(end):{digits}}' for end in (low, high)]
-    between = f'{ends[0]} better to {ends[1]} worse' if low < 0 else ' to '.join(ends)
+    """Returns how much worse a point is than the best, such as 'point 2 (...), 0.37 ...'."""
+    if is_share(table.objectives[0]):
+        scale, digits, unit = 100, '.2f', ' percentage points'
+    else:
+        scale, digits, unit = 1, '.2g', ''
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    first, last = (f'{scale * abs(end):{digits}}' for end in (low, high))
+    between = f'{first} better to {last} worse' if low < 0 else f'{first} to {last} worse'
     return (
-        f'point {found.point.number} ({values(table, found.point)}) is '
-        f'{scale * found.mean:{digits}}{unit} worse than the best (interval of 95 %: {between})'
+        f'point {found.point.number} ({values(table, found.point)}), '
+        f'{scale * found.mean:{digits}}{unit} worse (interval of 95 %: {between})'
     )
-
-
-def _them(found: Sequence[Difference]) -> tuple[str, str]:
-    """Returns ('Point', '3') or ('Points', '3, 4 and 7')."""
-    return 'Point' if len(found) == 1 else 'Points', numbers([each.point for each in found])
 
 
 def numbers(points: Sequence[Point]) -> str:
@@ -192,9 +188,9 @@ def _how(table: Table, freedom: int) -> str:
     degrees = count(freedom, 'degree')
     return (
         'Points are compared run by run, since run r has the same seed and split at all of them; '
-        f'the spread is that of the {used} near the best ({degrees} of freedom). Each interval is '
-        'for one point alone and no verdict on all of them: of two points that cannot be told '
-        'apart one may still be better, and more runs would show it.'
+        f'how much runs differ is taken from the {used} near the best ({degrees} of freedom). Each '
+        'interval is for one point alone, so it is no verdict on all of them: of two points that '
+        'cannot be told apart one may still be better, and more runs may show it.'
     )
 
 
