@@ -29,8 +29,8 @@ def export(study: Study, number: int, console: Console) -> pathlib.Path:
     what = (
         f'Point {number} of a sweep: {words.values(table, point)}.\n\n'
         f'{words.heading(table.objectives[0]).capitalize()} {said} '
-        f'({words.count(len(point.replicates), "run")}). It was chosen from '
-        f'{words.count(len(complete), "point")} by these figures, so they flatter it.'
+        f'({words.count(len(point.replicates), "run")}), one of '
+        f'{words.count(len(complete), "point")}. The best of many is partly the luckiest.'
     )
     (config,) = points.configs(study.config, point.values, [0])
     for name in points.OF_RUNS:

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from sweeping.reading.words import label
 
 _WIDE = 8  # From this ratio of the greatest to the least value on, an axis is logarithmic.
+_NARROW = 100  # Below this ratio, a logarithmic axis has ticks between the powers of ten.
+_SHORT = 5  # Up to this ratio, its ticks are those of any axis.
 _MOST_TICKS = 8
 _MOST_LETTERS = 30  # Of all labels together, beside each other.
 _APART = 0.07  # Of the axis: ticks that are nearer than this would overlap.
@@ -72,7 +74,7 @@ class Scale:
     def dress(self, axes: Axes) -> None:
         """Sets scale, ticks and their labels of the x axis."""
         if self.log:
-            axes.set_xscale('log')
+            logarithmic(axes, self.values[0], self.values[-1])
         if ticks := self.ticks():
             names = [label(value) for value in ticks]
             turned = sum(map(len, names)) > _MOST_LETTERS
@@ -80,6 +82,23 @@ class Scale:
                             rotation=30 if turned else 0,
                             ha='right' if turned else 'center')  # fmt: skip
             axes.xaxis.set_minor_locator(NullLocator())
+
+
+def logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Makes the x axis logarithmic, with ticks at 1, 10 or 1, 2, 5, 10, or evenly if it is short."""
+    axes.set_xscale('log')
+    powers = LogLocator(subs=(1, 2, 5) if high < _NARROW * low else (1,))
+    axes.xaxis.set_major_locator(powers if high > _SHORT * low else MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    """Returns a number with few letters, such as '20k' or '0.001'."""
+    for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
+        if value >= 0.999 * size:
+            return f'{value / size:.4g}{unit}'
+    return f'{value:.4g}'
 
 
 def label_key(value: Any) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from evaluation.plots import BLUE, GREY
 from sweeping.reading import summary, words
-from sweeping.reading.axes import Scale, label_key
+from sweeping.reading.axes import Scale, label_key, logarithmic
 from sweeping.reading.heights import Heights
 from sweeping.reading.summary import Estimate
 from sweeping.table import Point, Table
@@ -186,7 +186,7 @@ def _cost(table: Table, name: str, maximize: bool, there: Sequence[tuple[float, 
     heights = _heights(table, points)
     heights.dress(axes)
     if (values_N2[:, 0] > 0).all() and name in words.FACTS:
-        axes.set_xscale('log')
+        logarithmic(axes, values_N2[:, 0].min(), values_N2[:, 0].max())
     for chosen, colour, label in (
         (~front_N, GREY, 'other points'),
         (front_N, BLUE, 'Pareto front'),
