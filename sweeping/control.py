@@ -12,8 +12,8 @@ from errors import UserError
 from sweeping import host
 from training.interruption import Interruption
 
-_SAME_MISTAKE = 3  # Points that fail alike before one has ended well, after which none will.
-_DULL_DRAWS = 50  # Of the sampler in a row, after which it has nothing new.
+_SAME_MISTAKE = 3  # Points that fail alike before any has ended well.
+_MOST_REPEATED = 50  # Of the sampler in a row, after which it has nothing new.
 
 
 class Running:
@@ -56,7 +56,8 @@ class Control:
     Attributes:
       process: this one.
       impatient: whether a second signal came: workers are ended at once.
-      seconds_of: of the points that have completed.
+      has_completed: whether a point of the study has, ever.
+      seconds_of: of the points that have completed in this call.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class Control:
         self._lock = threading.RLock()  # What is said of an end looks at what runs.
         self._running: list[Running] = []
         self._mistakes: Counter[str] = Counter()
-        self._dull = 0
+        self._repeated = 0
         self._ended_early = False
         self.process = host.here()
         self.impatient = False
+        self.has_completed = False
         self.seconds_of: list[float] = []
 
     def stopping(self) -> bool:
@@ -124,28 +126,31 @@ class Control:
         """Counts a point whose trial has ended, and says so."""
         with self._lock:
             self._leave(running)
-            self._dull = 0
+            self._repeated = 0
             if outcome == 'complete':
                 self.seconds_of.append(running.seconds())
+                self.has_completed = True
             self._say(outcome, running, scores, reason)
 
-    def failed(self, text: str, everywhere: bool) -> None:
-        """Counts a failure.
+    def failed(self, text: str) -> None:
+        """Counts an error.
 
         Raises:
           UserError: all points fail alike, so that it is no matter of the point.
         """
         with self._lock:
             self._mistakes[text] += 1
-            alike = everywhere and not self.seconds_of and self._mistakes[text] >= _SAME_MISTAKE
+            alike = not self.has_completed and self._mistakes[text] >= _SAME_MISTAKE
         if alike:
-            raise UserError(f'{_SAME_MISTAKE} points in a row have failed alike: {text}')
+            raise UserError(
+                f'{_SAME_MISTAKE} points have failed alike, and none has ended well: {text}'
+            )
 
-    def draw_was_dull(self) -> None:
+    def draw_was_repeated(self) -> None:
         """Counts a point that the sampler drew again; after many in a row the call ends."""
         with self._lock:
-            self._dull += 1
-            if self._dull >= _DULL_DRAWS:
+            self._repeated += 1
+            if self._repeated >= _MOST_REPEATED:
                 self._ended_early = True
 
     def seconds_to_go(self, waiting: int, workers: int, spent: Sequence[float]) -> float | None:

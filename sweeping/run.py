@@ -11,17 +11,20 @@ from typing import Any
 
 import optuna
 
-from console import Console
+from console import Console, duration
 from sweeping import summary, tracking, words
 from sweeping.control import Control, Running
-from sweeping.process import Worker
 from sweeping.study import OVER, WAIT, Study, total_points
 from sweeping.summary import Estimate
 from sweeping.table import FINAL, Table
-from sweeping.trials import NoAnswerError, Trials
+from sweeping.trials import NoAnswerError, Objective
+from sweeping.worker import Worker
 from training.interruption import Interruption
 
-DONE, SPENT, INTERRUPTED = 'Done', 'The budget is spent', 'Interrupted'
+# How a call ends, and what goes on.
+DONE, INTERRUPTED = 'Done', 'Interrupted; the same command goes on'
+SPENT = 'The budget of time is spent; the same command goes on'
+EPOCHS_SPENT = 'The budget of epochs is spent; a larger config.budget.epochs goes on'
 _LOOK_SECONDS = 0.2
 _WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
 
@@ -41,7 +44,7 @@ def run(
       started: `time.monotonic()` when the budget of time began.
 
     Returns:
-      What came of it, and how the call ended: `DONE`, `SPENT` or `INTERRUPTED`.
+      What came of it, and how the call ended: `DONE`, `SPENT`, `EPOCHS_SPENT` or `INTERRUPTED`.
 
     Raises:
       UserError: something the user can mend, with the remedy.
@@ -52,7 +55,7 @@ def run(
         call = _Call(study, signals, console, first, started)
         call.introduce()
         call.to_the_end()
-        ended = INTERRUPTED if signals.received else SPENT if call.left_over() else DONE
+        ended = call.ended() if not signals.received else INTERRUPTED
     return study.table(), ended
 
 
@@ -70,7 +73,8 @@ class _Call:
         table = study.table()
         before, self.factors = table.points, table.factors
         self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
-        self.ended = Counter(p.outcome for p in before if p.outcome in FINAL)
+        self.control.has_completed = bool(self.spent)
+        self.outcomes = Counter(p.outcome for p in before if p.outcome in FINAL)
         self.best: tuple[float, ...] = ()
         for point in before:
             if point.outcome == 'complete':
@@ -84,7 +88,7 @@ class _Call:
     def introduce(self) -> None:
         """Says what will be tried, and how."""
         config, count = self.study.config, len(self.processes)
-        before = sum(self.ended.values())
+        before = sum(self.outcomes.values())
         self.console.line(
             f'Leadline  sweep of {", ".join(self.factors)} on {config.base.dataset.name}, '
             f'{count} worker{_s(count)} on {self.devices} {self.platform} device'
@@ -92,7 +96,9 @@ class _Call:
             + (f'; {before} point{_s(before)} ended before' if before else ''),
             always=True,
         )
-        budget = [f'{value:g} {name}' for name, value in config.budget.items() if value]
+        budget = [f'{v:g} {n}' for n, v in config.budget.items() if v and n != 'hours']
+        if config.budget.hours:
+            budget.append(duration(3600 * config.budget.hours))
         self.console.line(
             f'Plan      {f"{self.total} points" if self.total else "points"} by {config.sampler}, '
             f'{config.replicates} run{_s(config.replicates)} each, for {config.objective}; pruner '
@@ -122,45 +128,49 @@ class _Call:
 
     def _work(self, worker: Worker) -> None:
         """What the thread of a worker does."""
-        trials = Trials(self.study, worker, self.control, self.log)
+        objective = Objective(self.study, worker, self.control, self.log)
         try:
             while not self.control.stopping():
                 todo = self.study.prepare()
-                if todo == OVER or self._epochs_are_spent():
+                if todo == OVER or self.epochs_are_spent():
                     return
                 if todo == WAIT:
                     time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
                     continue
-                trials.taken = False
+                objective.taken = False
                 try:
-                    self.study.optuna.optimize(trials, n_trials=1, catch=(NoAnswerError,))
+                    self.study.optuna.optimize(objective, n_trials=1, catch=(NoAnswerError,))
                 except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                    if not trials.was_taken_over():
+                    if not objective.was_taken_over():
                         raise
                 finally:
-                    if not trials.taken:
+                    if not objective.taken:
                         self.study.took()
         finally:
             worker.kill()
 
-    def left_over(self) -> bool:
-        """Tells whether a budget ended the call, rather than the points."""
-        return self.control.out_of_time() or self._epochs_are_spent()
+    def ended(self) -> str:
+        """Says what ended the call."""
+        if self.control.out_of_time():
+            return SPENT
+        return EPOCHS_SPENT if self.epochs_are_spent() else DONE
 
-    def _epochs_are_spent(self) -> bool:
-        most = self.study.config.budget.epochs
-        return bool(most) and self.study.epochs() >= most
+    def epochs_are_spent(self) -> bool:
+        """Tells whether the budget of epochs holds no further point, beside those that train."""
+        config = self.study.config
+        promised = len(self.control.at_work()) * config.replicates * config.base.epochs
+        return 0 < config.budget.epochs <= self.study.epochs() + promised
 
     # What is said.
 
     def _say(self, outcome: str, running: Running, scores: Sequence[float], reason: str) -> None:
         """Prints how a point ended."""
         if outcome in FINAL:
-            self.ended[outcome] += 1
+            self.outcomes[outcome] += 1
         if outcome == 'complete':
             self._take_if_best(scores)
         said = self._figure(scores) if outcome == 'complete' else f'{outcome} {reason}'.strip()
-        done = sum(self.ended.values())
+        done = sum(self.outcomes.values())
         width = len(str(self.total or 100))
         count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
         point, seconds = words.chosen(self.factors, running.values), running.seconds()
@@ -177,7 +187,7 @@ class _Call:
 
     def _eta(self) -> str:
         at_work = len(self.control.at_work())
-        waiting = self.total - sum(self.ended.values()) - at_work if self.total else 0
+        waiting = self.total - sum(self.outcomes.values()) - at_work if self.total else 0
         left: float | None = self.control.seconds_left()
         if self.total:
             left = self.control.seconds_to_go(max(0, waiting), len(self.processes), self.spent)
@@ -192,7 +202,7 @@ class _Call:
         shares = ', '.join(
             f'{words.chosen(self.factors, r.values)} {r.share():.0%}' for r in at_work
         )
-        counts = ', '.join(f'{count} {outcome}' for outcome, count in self.ended.items())
+        counts = ', '.join(f'{count} {outcome}' for outcome, count in self.outcomes.items())
         best = f'; best {self._figure(self.best)}' if self.best else ''
         return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'
 

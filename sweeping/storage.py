@@ -49,6 +49,11 @@ def _serialize(engine: sqlalchemy.Engine) -> None:
     engine.dispose()  # Connections made before know nothing of it.
 
 
+def shown(url: str) -> str:
+    """Returns a URL without its password."""
+    return sqlalchemy.engine.make_url(url).render_as_string() if url else ''
+
+
 @contextlib.contextmanager
 def user_errors(url: str) -> Iterator[None]:
     """Says what is wrong with a storage in a line.

@@ -7,26 +7,24 @@ from typing import Any
 
 import optuna
 
-from configs.sweeps.objectives import OBJECTIVES
+from configs.sweeps.objectives import COSTS
 from errors import UserError
 from sweeping import points
 from sweeping.control import Control, Running
-from sweeping.process import Worker
-from sweeping.protocol import DISK, ERROR, MISTAKE, UNFIT, Job
+from sweeping.protocol import BUSY, DISK, SWEEP, UNFIT, Job
 from sweeping.pruners import by_epochs, stages
 from sweeping.study import BEGUN, NUMBER, Study
+from sweeping.worker import Worker
 from training.run_folder import RunFolder
 
 _LOOK_SECONDS = 0.2  # Between looks at the clock and at signals.
-_FACTS = ('parameters', 'flops', 'latency_ms', 'memory_mb')
-_BUSY = 'Another process is training'
 
 
 class NoAnswerError(Exception):
     """A trial has ended without a value; what came of it is stored."""
 
 
-class Trials:
+class Objective:
     """What `study.optimize` calls for each trial of one worker.
 
     Args:
@@ -64,13 +62,13 @@ class Trials:
         if not queued and (same := self._study.same(trial, values)) is not None:
             return self._as_before(trial, same)
         with self._control.running(values) as running:
-            work = _Trial(self._study, self._worker, self._control, trial, values, running)
+            work = _PointRuns(self._study, self._worker, self._control, trial, values, running)
             try:
                 return work.values()
             finally:
                 self._log_all(work)
 
-    def _log_all(self, work: '_Trial') -> None:
+    def _log_all(self, work: '_PointRuns') -> None:
         """Logs the runs of a trial that have ended; those that were logged before are known."""
         if self._log:
             number = self._study.number(work.point)
@@ -84,7 +82,7 @@ class Trials:
 
     def _as_before(self, trial: optuna.Trial, same: Any) -> Sequence[float]:
         """Gives the sampler the result of a point that it has drawn again."""
-        self._control.draw_was_dull()
+        self._control.draw_was_repeated()
         self._study.end(trial, 'duplicate', reason=f'of trial {same.number}')
         if same.values:
             return same.values
@@ -95,8 +93,8 @@ class Trials:
         raise NoAnswerError(outcome)
 
 
-class _Trial:
-    """The work of one trial."""
+class _PointRuns:
+    """The runs of a point, in one trial."""
 
     def __init__(
         self,
@@ -123,7 +121,8 @@ class _Trial:
             if self.sweep.pruner == 'wilcoxon':
                 self._report(replicates[0], self._score(self.results[replicates[0]]))
             if self.pruned:
-                self._end('pruned', f'after {len(self.results) or "part of"} of its runs')
+                count = len(self.results)
+                self._end('pruned', f'after {count} of its runs' if count else 'in its first run')
         means = [
             statistics.fmean(self._figure(name, r) for r in self.results.values())
             for name in self.study.objectives
@@ -141,8 +140,8 @@ class _Trial:
             Job(
                 configs=[config.to_dict() for config in configs],
                 workdirs=[str(self.folder / str(r)) for r in replicates],
+                objectives=self.study.objectives,
                 limits=limits,
-                measured=[name for name in self.study.objectives if name in _FACTS[2:]],
             )
         )
         stopping = False
@@ -180,7 +179,9 @@ class _Trial:
             self.running.stepped(run, step)
         elif name == 'evaluation' and by_epochs(self.sweep.pruner):
             run, line = content
-            if replicates[run] == 0:
+            # The last evaluation spares nothing where there is no other run.
+            spares = self.sweep.replicates > 1 or line['step'] < self.running.steps
+            if replicates[run] == 0 and spares:
                 base = self.sweep.base
                 number = max(1, round(line['epoch'] / base.evaluate_every_epochs))
                 self._report(number, line[self.study.objectives[0]])
@@ -210,14 +211,17 @@ class _Trial:
     def _failed(self, kind: str, text: str) -> None:
         if kind == UNFIT:
             self._end('infeasible', text)
-        if kind == MISTAKE and text.startswith(_BUSY):
+        if kind == BUSY:
             time.sleep(1.0)  # A process of a parent that was killed still saves.
             self._end('interrupted', '')
         if kind == DISK:
             self._record('interrupted', '')
             raise UserError(f'{text}: free some space; the same command goes on.')
+        if kind == SWEEP:
+            self._record('interrupted', '')
+            raise UserError(text)
         self._record('failed', text)
-        self.control.failed(text, everywhere=kind in (MISTAKE, ERROR))
+        self.control.failed(text)
         raise NoAnswerError
 
     def _lost(self, how: str) -> None:
@@ -267,15 +271,6 @@ class _Trial:
 
     def _figure(self, name: str, result: dict[str, Any]) -> float:
         """Returns an objective of a run."""
-        if name in _FACTS:
+        if name in COSTS:
             return float(self.facts[name])
-        figures = result['validation']
-        value = figures.get(name.removeprefix('validation_'))
-        if value is None:
-            there = [f'validation_{n}' for n, v in figures.items() if isinstance(v, float)]
-            known = [n for n in there if n in OBJECTIVES]
-            raise UserError(
-                f'config.objective={name} does not exist for {self.sweep.base.dataset.name}: '
-                f'choose one of {", ".join(known)}.'
-            )
-        return value
+        return result['validation'][name.removeprefix('validation_')]

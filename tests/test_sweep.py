@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import time
 
 import pytest
@@ -56,11 +55,6 @@ def outcome(workdir):
         {n: v for n, v in row.items() if not any(x in n for x in ('second', 'host', 'attempt'))}
         for row in rows
     ]
-
-
-def workers_of(process):
-    found = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def kill_when(process, reached, workdir, number=signal.SIGKILL):
@@ -123,7 +117,7 @@ def test_what_ails_a_net_is_said_and_the_sweep_goes_on(tmp_path):
     while not runs('*learning_rate=0.05*/0/metrics.jsonl')(workdir):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    (worker,) = workers_of(process)
+    (worker,) = workers.children(process)
     os.kill(worker, signal.SIGSTOP)
     out, _ = finish(process)
     points = {tuple(point.values.values()): point for point in table(workdir).points}
@@ -182,7 +176,7 @@ def test_weak_points_are_pruned_and_equal_ones_not_trained_twice(tmp_path):
 
 @pytest.mark.parametrize('storage', ['sqlite', 'postgresql'])
 def test_hosts_that_die_lose_no_point(tmp_path, storage):
-    """Of three one is killed, of another one the worker, and one comes late."""
+    """One is killed with its worker, of another one the worker alone, and one comes late."""
     env = {'PYTHONPATH': str(ROOT / 'tests' / 'without_tensorflow')}
     if storage == 'postgresql':
         if not postgres.found():
@@ -225,5 +219,5 @@ def test_a_mistake_that_all_points_share_ends_the_sweep(tmp_path):
     assert 'config.objective=validation_rmse does not exist for digits' in err
     gone = TINY | {'base.dataset.name': f'folder:{tmp_path / "gone"}', 'base.epochs': 1}
     _, err = sweep(config, tmp_path / 'other', gone, status=2)
-    assert '3 points in a row have failed alike' in err
+    assert '3 points have failed alike, and none has ended well' in err
     assert 'gone' in err
