@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _STEPS_SECONDS = 0.1
+_ORPHAN_SECONDS = 60.0  # To save in, once the parent is gone.
 
 
 class _Sender:
@@ -42,6 +43,8 @@ def _listen(connection: Connection, jobs: Any) -> None:
         while True:
             jobs.hear(*connection.recv())
     jobs.hear('end', None)
+    time.sleep(_ORPHAN_SECONDS)
+    os._exit(1)  # It hangs, and nobody is there to notice.
 
 
 def main(descriptor: int) -> None:

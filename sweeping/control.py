@@ -12,7 +12,9 @@ from errors import UserError
 from sweeping import host
 from training.interruption import Interruption
 
-_SAME_MISTAKE = 3  # Points that fail alike before any has ended well.
+# Points that fail alike with none between them that ends well, until nobody believes in the others:
+# before any has completed, and later.
+_SAME_AT_FIRST, _SAME_LATER = 3, 10
 _MOST_REPEATED = 50  # Of the sampler in a row, after which it has nothing new.
 
 
@@ -130,6 +132,7 @@ class Control:
             if outcome == 'complete':
                 self.seconds_of.append(running.seconds())
                 self.has_completed = True
+                self._mistakes.clear()
             self._say(outcome, running, scores, reason)
 
     def failed(self, text: str) -> None:
@@ -140,18 +143,18 @@ class Control:
         """
         with self._lock:
             self._mistakes[text] += 1
-            alike = not self.has_completed and self._mistakes[text] >= _SAME_MISTAKE
-        if alike:
+            count = self._mistakes[text]
+            most = _SAME_LATER if self.has_completed else _SAME_AT_FIRST
+        if count >= most:
             raise UserError(
-                f'{_SAME_MISTAKE} points have failed alike, and none has ended well: {text}'
+                f'{count} points have failed alike, and none between them was well: {text}'
             )
 
-    def draw_was_repeated(self) -> None:
-        """Counts a point that the sampler drew again; after many in a row the call ends."""
+    def draw_was_repeated(self) -> bool:
+        """Counts a point that the sampler drew again; returns whether it has nothing new."""
         with self._lock:
             self._repeated += 1
-            if self._repeated >= _MOST_REPEATED:
-                self._ended_early = True
+            return self._repeated >= _MOST_REPEATED
 
     def seconds_to_go(self, waiting: int, workers: int, spent: Sequence[float]) -> float | None:
         """Predicts how long so many points and those that train will take.

@@ -1,6 +1,5 @@
 """What a worker does with a job: look at the net, refuse it, or train its runs."""
 
-import errno
 import functools
 import queue
 import traceback
@@ -14,15 +13,13 @@ from configs.sweeps.objectives import MEASURED, TIMED
 from console import Console
 from errors import BusyError, DoesNotFitError, ObjectiveError, UserError
 from evaluation import latency
-from sweeping.protocol import BUSY, DISK, ERROR, SWEEP, UNFIT, Job
+from sweeping.protocol import BUSY, ERROR, FILES, MEMORY, MISTAKE, SWEEP, UNFIT, Job
 from training.data_parallel import DataParallel
 from training.follower import Follower
 from training.interruption import Interruption
 from training.many import train_many
 from training.once import Once
 from training.prepared import Prepared, open_devices
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Jobs:
@@ -76,12 +73,11 @@ class Jobs:
         except ObjectiveError as error:
             self.send('failed', (SWEEP, str(error)))
         except UserError as error:
-            self.send('failed', (ERROR, str(error)))
+            self.send('failed', (MISTAKE, str(error)))
         except OSError as error:
-            kind = DISK if error.errno in _FULL else ERROR
-            self.send('failed', (kind, f'{error.strerror}: {error.filename}'))
+            self.send('failed', (FILES, f'{error.strerror}: {error.filename}'))
         except jax.errors.JaxRuntimeError as error:
-            kind = UNFIT if 'RESOURCE_EXHAUSTED' in str(error) else ERROR
+            kind = MEMORY if 'RESOURCE_EXHAUSTED' in str(error) else ERROR
             self.send('failed', (kind, ' '.join(str(error).split())[:300]))
         except Exception as error:
             traceback.print_exc()  # Into the worker's log.

@@ -21,9 +21,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-# Of 'failed': the net is too large; another process trains in the folder; the disk is full; what is
-# wrong is the sweep; anything else.
-UNFIT, BUSY, DISK, SWEEP, ERROR = 'infeasible', 'busy', 'disk', 'sweep', 'error'
+# Of 'failed': the net is too large; the device has no memory left; another process trains in the
+# folder; files cannot be read or written; what is wrong is the sweep; something the user can mend;
+# anything else, after which the process is not trusted.
+UNFIT, MEMORY, BUSY = 'infeasible', 'memory', 'busy'
+FILES, SWEEP, MISTAKE, ERROR = 'files', 'sweep', 'mistake', 'error'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from console import Console, duration
+from errors import UserError
 from sweeping import summary, tracking, words
 from sweeping.control import Control, Running
-from sweeping.study import OVER, WAIT, Study, total_points
+from sweeping.study import WAIT, WORK, Study, total_points
 from sweeping.summary import Estimate
 from sweeping.table import FINAL, Table
 from sweeping.trials import NoAnswerError, Objective
@@ -26,6 +27,7 @@ DONE, INTERRUPTED = 'Done', 'Interrupted; the same command goes on'
 SPENT = 'The budget of time is spent; the same command goes on'
 EPOCHS_SPENT = 'The budget of epochs is spent; a larger config.budget.epochs goes on'
 _LOOK_SECONDS = 0.2
+_STORAGE_SECONDS = 120.0  # Without an answer of the database, after which the call ends.
 _WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
 
 
@@ -112,42 +114,55 @@ class _Call:
             futures = [pool.submit(self._work, worker) for worker in self.processes]
             with self.console.status() as show:
                 while not all(future.done() for future in futures):
-                    self._wait()
-                    show(self._progress())
-                    if any(future.done() and future.exception() for future in futures):
-                        self.control.stop()
+                    try:
+                        time.sleep(_LOOK_SECONDS)
+                        show(self._progress())
+                        if any(future.done() and future.exception() for future in futures):
+                            self.control.stop()
+                    except KeyboardInterrupt:  # The second one: the first sets a flag.
+                        self.control.impatient = True
         errors = [error for future in futures if (error := future.exception())]
         if errors:
             raise errors[0]
 
-    def _wait(self) -> None:
-        try:
-            time.sleep(_LOOK_SECONDS)
-        except KeyboardInterrupt:  # The second one: the first sets a flag.
-            self.control.impatient = True
-
     def _work(self, worker: Worker) -> None:
         """What the thread of a worker does."""
+        since = time.monotonic()
         objective = Objective(self.study, worker, self.control, self.log)
         try:
-            while not self.control.stopping():
-                todo = self.study.prepare()
-                if todo == OVER or self.epochs_are_spent():
-                    return
-                if todo == WAIT:
-                    time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
-                    continue
-                objective.taken = False
+            while not self.control.stopping() and not self.epochs_are_spent():
                 try:
-                    self.study.optuna.optimize(objective, n_trials=1, catch=(NoAnswerError,))
-                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                    if not objective.was_taken_over():
-                        raise
-                finally:
-                    if not objective.taken:
-                        self.study.took()
+                    if not self._one_more(objective):
+                        return
+                    since = time.monotonic()
+                except StorageInternalError as error:  # A database may be started anew.
+                    if time.monotonic() - since > _STORAGE_SECONDS:
+                        reason = str(error.__cause__ or error).strip().splitlines()[0]
+                        raise UserError(
+                            f'The database of the study does not answer ({reason}); the same '
+                            'command goes on.'
+                        ) from error
+                    time.sleep(_WAIT_SECONDS)
         finally:
             worker.kill()
+
+    def _one_more(self, objective: Objective) -> bool:
+        """Does a trial, or waits for a while; returns whether there is more to do."""
+        todo = self.study.prepare()
+        if todo == WAIT:
+            time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
+        if todo != WORK:
+            return todo == WAIT
+        objective.begin()
+        try:
+            self.study.optuna.optimize(objective, n_trials=1, catch=(NoAnswerError,))
+        except (ValueError, UpdateFinishedTrialError):
+            if not objective.was_taken_over():
+                raise
+        finally:
+            if not objective.taken:
+                self.study.took()
+        return True
 
     def ended(self) -> str:
         """Says what ended the call."""

@@ -22,6 +22,7 @@ from typing import Any
 
 import filelock
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import default
@@ -30,7 +31,7 @@ from configs.sweeps.objectives import OBJECTIVES, names
 from errors import UserError
 from sweeping import host, points, pruners
 from sweeping.definition import config_of, definition
-from sweeping.storage import GRACE_SECONDS, open_storage, shown, user_errors
+from sweeping.storage import open_storage, shown, sqlite_url, user_errors
 from sweeping.table import FINAL, Point, Replicate, Table
 from training.run_folder import RunFolder
 
@@ -39,6 +40,7 @@ _MOST_LOST = {'crashed': 2, 'lost': 5}
 _FILE = 'sweep.json'
 # What there is to do, as `Study.prepare` says.
 WORK, WAIT, OVER = 'work', 'wait', 'over'
+_UNBORN_SECONDS = 120  # Within which a trial that was taken tells who is at it.
 # Attributes of trials.
 END = 'end'  # What it leaves behind, see `Study.end`.
 NUMBER = 'number'  # Of the point, where the trial was queued.
@@ -107,6 +109,7 @@ class Study:
         )
         self._drawn: list[dict[str, Any]] = []
         self._taking = 0  # Threads of this process that were told of a point and have not taken it.
+        self.exhausted = False  # The sampler draws nothing new.
         self._unborn: dict[int, float] = {}  # Trials that nobody has begun, and since when.
         with self._lock:
             there = RunFolder(folder).read_json(_FILE)
@@ -151,7 +154,7 @@ class Study:
         return made
 
     def _open(self, storage: str) -> optuna.storages.RDBStorage:
-        return open_storage(storage or f'sqlite:///{self.folder / "study.db"}')
+        return open_storage(storage or sqlite_url(self.folder / 'study.db'))
 
     def _check_definition(self) -> None:
         now = json.loads(json.dumps(definition(self.config)))
@@ -160,7 +163,8 @@ class Study:
         if not differing:
             return
         old, new = (default.flatten(d['base']) for d in (before, now))
-        fields = [f'base.{n}' for n in new if 'base' in differing and old.get(n) != new[n]]
+        changed = (n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n))
+        fields = [f'base.{n}' for n in changed]
         names = [*fields, *(name for name in differing if name != 'base')]
         raise UserError(
             f'{self.folder} holds a study of another sweep; it differs in {", ".join(names[:6])}. '
@@ -173,15 +177,19 @@ class Study:
         """Returns the points that were begun or queued, by key, in their order."""
         found: dict[str, _Tries] = {}
         for trial in self.optuna.get_trials(deepcopy=False):
-            if _outcome(trial) in _HIDDEN:
-                continue
-            params = trial.params or trial.system_attrs.get('fixed_params', {})
-            params = trial.system_attrs.get('fixed_params', {}) | params
-            values = points.values_of(params, self.factors)
-            whole = all(f.name in values for f in self.factors if f.applies(values))
-            if values and (whole or _alive(trial)):  # Else it died while it was drawn.
+            values = self._values(trial)
+            if values:
                 found.setdefault(points.key(values), _Tries(values)).trials.append(trial)
         return found
+
+    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Returns the point of a trial; {} where it has none, or died while it was drawn."""
+        if _outcome(trial) in _HIDDEN:
+            return {}
+        params = trial.system_attrs.get('fixed_params', {}) | trial.params
+        values = points.values_of(params, self.factors)
+        whole = all(f.name in values for f in self.factors if f.applies(values))
+        return values if whole or _alive(trial) else {}
 
     def prepare(self) -> str:
         """Queues what has to be tried, and says what there is to do.
@@ -203,7 +211,12 @@ class Study:
                     self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
         outcomes = Counter(tries.outcome()[0] for tries in self.points().values())
         most, size = most_points(self.config), grid_size(self.factors)
-        all_begun = self.planned or 0 < most <= outcomes.total() or outcomes.total() == size
+        all_begun = (
+            self.planned
+            or self.exhausted
+            or 0 < most <= outcomes.total()
+            or outcomes.total() == size
+        )
         if outcomes['waiting'] > self._taking or not all_begun:
             self._taking += 1
             return WORK
@@ -225,10 +238,12 @@ class Study:
         trials = self.optuna.get_trials(deepcopy=False, states=running)
         unborn = {trial.number for trial in trials if BEGUN not in trial.user_attrs}
         self._unborn = {number: self._unborn.get(number, now) for number in unborn}
-        lost = {n for n, since in self._unborn.items() if now - since > GRACE_SECONDS}
+        lost = {n for n, since in self._unborn.items() if now - since > _UNBORN_SECONDS}
         lost |= {t.number for t in trials if host.is_gone(t.user_attrs.get(BEGUN, {}))}
         for number in lost:
-            with contextlib.suppress(ValueError):  # Somebody else has done so.
+            with contextlib.suppress(
+                ValueError, UpdateFinishedTrialError
+            ):  # Somebody else has done so.
                 self.optuna.tell(number, state=TrialState.FAIL)
 
     def _missing(self) -> list[tuple[int, dict[str, Any]]]:
@@ -282,18 +297,24 @@ class Study:
             for other in self.optuna.get_trials(deepcopy=False)
             if NUMBER not in other.user_attrs
             and other.number < trial.number
-            and _outcome(other) not in _HIDDEN
+            and (_alive(other) or self._values(other))
         ]
         return 0 < most_points(self.config) <= len(drawn)
 
     def same(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
         """Returns the other trial of the same point that runs or has ended, if there is one."""
         tries = self.points().get(points.key(values))
-        others = [t for t in tries.trials if t.number != trial.number] if tries else []
+        # Of two that were drawn at the same time the second one gives way.
+        others = [
+            t
+            for t in (tries.trials if tries else ())
+            if t.number < trial.number or t.state != TrialState.RUNNING
+        ]
+        others = [t for t in others if t.number != trial.number]
         if not others:
             return None
         last = _Tries(values, others).last()
-        return last if _outcome(last) in (*FINAL, 'running') else None
+        return last if _outcome(last) in FINAL or _alive(last) else None
 
     def number(self, values: dict[str, Any]) -> int:
         """Returns the number of a point that was begun."""
@@ -357,7 +378,8 @@ def _outcome(trial: FrozenTrial) -> str:
         return _end(trial).get('outcome', 'complete')
     if _alive(trial):
         return trial.state.name.lower()
-    return _end(trial).get('outcome', 'lost')
+    outcome = _end(trial).get('outcome', 'lost')
+    return 'lost' if outcome == 'complete' else outcome  # It died before its state was stored.
 
 
 # What a study is of.

@@ -1,22 +1,25 @@
 """One trial of a point: its runs are trained by a worker, watched, and weighed."""
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
 from configs.sweeps.objectives import COSTS
 from errors import UserError
 from sweeping import points
 from sweeping.control import Control, Running
-from sweeping.protocol import BUSY, DISK, SWEEP, UNFIT, Job
+from sweeping.protocol import BUSY, ERROR, FILES, MEMORY, SWEEP, UNFIT, Job
 from sweeping.pruners import by_epochs, stages
 from sweeping.study import BEGUN, NUMBER, Study
 from sweeping.worker import Worker
 from training.run_folder import RunFolder
 
+_BUSY_SECONDS = 5.0
 _LOOK_SECONDS = 0.2  # Between looks at the clock and at signals.
 
 
@@ -32,7 +35,15 @@ class Objective:
       worker: that trains the runs; nobody else talks with it.
       control: of the sweep.
       log: where else runs that have ended are logged: takes folder, point, replicate and factors.
+
+    Attributes:
+      taken: whether the trial has begun.
+      error: what went wrong in it and is nobody's answer.
     """
+
+    _trial: optuna.Trial | None
+    taken: bool
+    error: Exception | None
 
     def __init__(
         self,
@@ -42,8 +53,7 @@ class Objective:
         log: Callable[..., Any] | None = None,
     ):
         self._study, self._worker, self._control, self._log = study, worker, control, log
-        self._trial: Any = None
-        self.taken = False  # Whether the trial of this `optimize` has begun.
+        self.begin()
 
     def __call__(self, trial: optuna.Trial) -> float | Sequence[float]:
         """Trains the replicates of a point and returns the means of its objectives.
@@ -53,8 +63,19 @@ class Objective:
           NoAnswerError: nothing can be said of the point, now or ever.
         """
         self._trial, self.taken = trial, True
-        self._study.took()
-        trial.set_user_attr(BEGUN, self._control.process)
+        try:
+            trial.set_user_attr(BEGUN, self._control.process)
+        finally:
+            self._study.took()
+        try:
+            return self._answer(trial)
+        except (NoAnswerError, optuna.TrialPruned, UpdateFinishedTrialError):
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _answer(self, trial: optuna.Trial) -> float | Sequence[float]:
         queued = NUMBER in trial.user_attrs
         if not queued and self._study.is_surplus(trial):
             self._end(trial, 'surplus')
@@ -75,14 +96,23 @@ class Objective:
             for replicate in work.results:
                 self._log(work.folder / str(replicate), number, replicate, work.point)
 
+    def begin(self) -> None:
+        """Says that another trial follows."""
+        self._trial, self.taken, self.error = None, False, None
+
     def was_taken_over(self) -> bool:
-        """Tells whether somebody took the last trial for lost and ended it."""
+        """Tells whether nothing went wrong but that somebody took the trial for lost."""
+        if self.error or not self._trial:
+            return False
         trials = self._study.optuna.get_trials(deepcopy=False)
         return trials[self._trial.number].state.is_finished()
 
     def _as_before(self, trial: optuna.Trial, same: Any) -> Sequence[float]:
         """Gives the sampler the result of a point that it has drawn again."""
-        self._control.draw_was_repeated()
+        if self._control.draw_was_repeated():
+            self._study.exhausted = True
+        for step, value in same.intermediate_values.items():
+            trial.report(value, step)
         self._study.end(trial, 'duplicate', reason=f'of trial {same.number}')
         if same.values:
             return same.values
@@ -112,6 +142,7 @@ class _PointRuns:
         self.results: dict[int, dict[str, Any]] = {}  # By replicate.
         self.reported: set[int] = set()
         self.pruned = False
+        self.heard_out = True  # Whether the worker has ended its job.
         self.folder = self.study.folder / 'runs' / points.folder_name(values)
 
     def values(self) -> float | Sequence[float]:
@@ -144,6 +175,15 @@ class _PointRuns:
                 limits=limits,
             )
         )
+        self.heard_out = False
+        try:
+            self._listen(replicates)
+        finally:
+            if not self.heard_out:
+                self.worker.kill()  # Or what it still says would be taken for the next point's.
+
+    def _listen(self, replicates: Sequence[int]) -> None:
+        """Hears the worker out, and answers it."""
         stopping = False
         while True:
             if self.control.stopping() and not stopping:
@@ -156,21 +196,28 @@ class _PointRuns:
             if message is None:
                 self._look_at_the_clock(stopping)
             elif message[0] == 'done':
+                self.heard_out = True
                 return self._take(replicates, message[1])
             elif message[0] == 'failed':
+                self.heard_out = True
                 self._failed(*message[1])
             else:
                 self._hear(replicates, *message)
 
     def _look_at_the_clock(self, stopping: bool) -> None:
         if self.worker.hangs(self.sweep.hang_seconds):
-            self.worker.kill()
-            self._end('failed', f'hung: no sign of life for {self.sweep.hang_seconds:g} s')
+            if stopping:
+                self._end('interrupted', '')
+            self._fail(f'hung: no sign of life for {self.sweep.hang_seconds:g} s')
         if stopping and self.control.impatient:
-            self.worker.kill()
             self._end('interrupted', '')
 
     def _hear(self, replicates: Sequence[int], name: str, content: Any) -> None:
+        if name == 'ready' and content[0] != self.worker.platform:
+            raise UserError(
+                f'A worker runs on {content[0]}, the first one on {self.worker.platform}: set '
+                '--config.workers to the number of devices, or to 0.'
+            )
         if name == 'net':
             self.running.steps = content.pop('steps')
             self.facts = content
@@ -206,27 +253,37 @@ class _PointRuns:
             if result['status'] == 'diverged':
                 # The others tell no more: a mean without this one would flatter the point.
                 self._end('diverged', f'at step {result["diverged_step"]} of replicate {r}')
+            if any(self._figure(name, result) is None for name in self.study.objectives):
+                self._end('diverged', f'a figure of replicate {r} is no number')
             self.results[r] = result
 
     def _failed(self, kind: str, text: str) -> None:
         if kind == UNFIT:
             self._end('infeasible', text)
         if kind == BUSY:
-            time.sleep(1.0)  # A process of a parent that was killed still saves.
+            time.sleep(_BUSY_SECONDS)  # A process of a parent that was killed still saves.
             self._end('interrupted', '')
-        if kind == DISK:
-            self._record('interrupted', '')
-            raise UserError(f'{text}: free some space; the same command goes on.')
-        if kind == SWEEP:
-            self._record('interrupted', '')
-            raise UserError(text)
-        self._record('failed', text)
-        self.control.failed(text)
+        if kind in (FILES, SWEEP):
+            # Not the point's fault. The database may be on the same full disk.
+            with contextlib.suppress(optuna.exceptions.StorageInternalError):
+                self._record('interrupted', '')
+            remedy = ': mend that; the same command goes on.' if kind == FILES else ''
+            raise UserError(f'{text}{remedy}')
+        if kind == MEMORY:  # Earlier jobs may have left less of it than a new process has.
+            self.worker.kill()
+            self._fail(f'out of memory: {text}', 'crashed')
+        if kind == ERROR:
+            self.worker.kill()
+        self._fail(text)
+
+    def _fail(self, text: str, outcome: str = 'failed') -> None:
+        """Ends the trial by what went wrong, which may be wrong with all points."""
+        self._record(outcome, text)
+        self.control.failed(text.replace(str(self.folder), 'its folder'))
         raise NoAnswerError
 
     def _lost(self, how: str) -> None:
-        self.worker.kill()
-        self._end('crashed', f'its worker was {how}')
+        self._fail(f'its worker was {how}', 'crashed')
 
     # What is stored.
 
@@ -269,7 +326,7 @@ class _PointRuns:
     def _score(self, result: dict[str, Any]) -> float:
         return self._figure(self.study.objectives[0], result)
 
-    def _figure(self, name: str, result: dict[str, Any]) -> float:
+    def _figure(self, name: str, result: dict[str, Any]) -> Any:
         """Returns an objective of a run."""
         if name in COSTS:
             return float(self.facts[name])

@@ -81,7 +81,8 @@ class Worker:
         """Starts the process where there is none, and sends it a job."""
         if self._process is None or self._process.poll() is not None:
             self.kill()
-            self._start(_device_environment(self.platform, self._number))
+            number = self._number % self.devices
+            self._start(_device_environment(self.platform, number))
         self._heard = time.monotonic()
         self.send('job', job)
 

@@ -219,5 +219,5 @@ def test_a_mistake_that_all_points_share_ends_the_sweep(tmp_path):
     assert 'config.objective=validation_rmse does not exist for digits' in err
     gone = TINY | {'base.dataset.name': f'folder:{tmp_path / "gone"}', 'base.epochs': 1}
     _, err = sweep(config, tmp_path / 'other', gone, status=2)
-    assert '3 points have failed alike, and none has ended well' in err
+    assert '3 points have failed alike, and none between them was well' in err
     assert 'gone' in err

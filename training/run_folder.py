@@ -158,7 +158,11 @@ class RunFolder:
             text = (self.path / 'metrics.jsonl').read_text()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.splitlines() if line.endswith('}')]
+        lines: list[dict[str, Any]] = []
+        with contextlib.suppress(json.JSONDecodeError):  # The last one, half written.
+            for line in text.splitlines():
+                lines.append(json.loads(line))
+        return lines
 
     def _replace(self, name: str, content: bytes) -> None:
         temporary = self.path / f'.{name}.tmp'
