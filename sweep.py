@@ -77,7 +77,8 @@ def main() -> int:
 
 def _sweep(console: Any) -> int:
     """Trains what is left of the study, and writes what came of it."""
-    from sweeping import definition, page, run, show
+    from sweeping import definition, run
+    from sweeping.reading import page, show
     from training import run_folder
 
     flag = flags.FLAGS['config']
@@ -102,7 +103,8 @@ def _sweep(console: Any) -> int:
 
 def _show(console: Any, folder: pathlib.Path) -> int:
     """Prints a study and writes its table, plots and page anew."""
-    from sweeping import page, show, study
+    from sweeping import study
+    from sweeping.reading import page, show
 
     table = study.reopen(folder, _STORAGE.value).table()
     page.write(table)

@@ -50,8 +50,8 @@ import input_pipeline
 from benchmarks import report, sweep_config
 from configs import default
 from console import Console, percent
+from sweeping.reading.summary import complete
 from sweeping.study import reopen
-from sweeping.summary import complete
 
 _DATA = flags.DEFINE_list('data', ['digits', 'fashion_mnist'], 'Data sets, as of --config.')
 _SPACES = flags.DEFINE_list('spaces', [*sweep_config.SPACES], 'What is searched.')

@@ -17,8 +17,9 @@ import numpy as np
 from configs.sweeps.objectives import names
 from console import Console, duration
 from errors import UserError
-from sweeping import points, words
+from sweeping import points
 from sweeping.jobs import check_limits, check_objectives
+from sweeping.reading import words
 from training import results, timing
 from training.data_parallel import DataParallel
 from training.once import Once

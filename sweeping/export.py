@@ -8,7 +8,8 @@ from typing import Any
 from configs import default
 from console import Console
 from errors import UserError
-from sweeping import points, summary, words
+from sweeping import points
+from sweeping.reading import summary, words
 from sweeping.study import Study
 from sweeping.table import Point, Table
 

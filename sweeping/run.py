@@ -13,10 +13,11 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from console import Console, duration
 from errors import UserError
-from sweeping import summary, tracking, words
+from sweeping import tracking
 from sweeping.control import Control, Running
+from sweeping.reading import summary, words
+from sweeping.reading.summary import Estimate
 from sweeping.study import WAIT, WORK, Study, total_points
-from sweeping.summary import Estimate
 from sweeping.table import FINAL, Table
 from sweeping.trials import NoAnswerError, Objective
 from sweeping.worker import Worker

@@ -78,6 +78,17 @@ def test_no_import_points_back():
             assert not back, f'{path.relative_to(ROOT)} imports {back}'
 
 
+def test_the_reading_of_studies_stands_on_their_table_alone():
+    for path in (ROOT / 'sweeping' / 'reading').glob('*.py'):
+        names = {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] == 'sweeping'
+        }
+        within = {n for n in names if n.startswith('sweeping.reading')}
+        assert names - within <= {'sweeping.table'}, path
+
+
 def test_one_file_names_devices():
     for path in (ROOT / 'training').glob('*.py'):
         named = any(
@@ -90,6 +101,7 @@ def test_one_file_names_devices():
 
 def test_reports_of_runs_and_studies_need_no_jax():
     code = (
-        'import sys, reporting.page, sweeping.page; sys.exit(len({"jax", "flax"} & {*sys.modules}))'
+        'import sys, reporting.page, sweeping.reading.page; '
+        'sys.exit(len({"jax", "flax"} & {*sys.modules}))'
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

@@ -12,8 +12,8 @@ import pytest
 from pages import Page, at_390_pixels, check_whole
 
 from console import Console
-from sweeping import importance, page, show, summary, words
-from sweeping.axes import Scale
+from sweeping.reading import importance, page, show, summary, words
+from sweeping.reading.axes import Scale
 from sweeping.table import Point, Replicate, Table
 
 EVIL = '<script>alert("$x$ $y$")'

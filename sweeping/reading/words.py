@@ -6,8 +6,8 @@ from typing import Any
 
 from console import percent
 from evaluation.metrics import HEADINGS, SHARES
-from sweeping import summary
-from sweeping.summary import OF_RUNS, Estimate
+from sweeping.reading import summary
+from sweeping.reading.summary import OF_RUNS, Estimate
 from sweeping.table import OUTCOMES, Point, Table
 
 FACTS = {

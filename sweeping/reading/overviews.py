@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from evaluation.plots import BLUE, GREY
-from sweeping import summary, words
-from sweeping.axes import Scale
-from sweeping.plots import SIZE, Plot, dress_objective, legend
+from sweeping.reading import summary, words
+from sweeping.reading.axes import Scale
+from sweeping.reading.plots import SIZE, Plot, dress_objective, legend
 from sweeping.table import Table
 from training.run_folder import RunFolder
 

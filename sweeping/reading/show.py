@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from console import Console
-from sweeping import summary, words
+from sweeping.reading import summary, words
 from sweeping.table import Point, Table
 
 _MOST = 30  # Rows in all; the others are in study.csv.

@@ -12,9 +12,9 @@ import filelock
 from evaluation import files
 from reporting import pictures, template
 from reporting.pictures import Picture
-from sweeping import overviews, plots, show, summary, words
-from sweeping.importance import importances
-from sweeping.plots import Plot
+from sweeping.reading import overviews, plots, show, summary, words
+from sweeping.reading.importance import importances
+from sweeping.reading.plots import Plot
 from sweeping.table import Point, Replicate, Table
 
 _MOST_ROWS = 200  # On the page; all are in study.csv.

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from sweeping.words import label
+from sweeping.reading.words import label
 
 _WIDE = 8  # From this ratio of the greatest to the least value on, an axis is logarithmic.
 _MOST_TICKS = 8

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from evaluation.plots import BLUE, GREY
-from sweeping import summary, words
-from sweeping.axes import Scale, label_key
+from sweeping.reading import summary, words
+from sweeping.reading.axes import Scale, label_key
 from sweeping.table import Point, Table
 
 _MOST_LINES = 6

@@ -3,8 +3,8 @@
 import numpy as np
 import optuna
 
-from sweeping import summary
-from sweeping.axes import Scale, label_key
+from sweeping.reading import summary
+from sweeping.reading.axes import Scale, label_key
 from sweeping.table import Table
 
 LEAST_POINTS = 8
