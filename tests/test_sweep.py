@@ -143,7 +143,7 @@ def test_a_budget_of_time_holds_and_the_rest_goes_on(tmp_path):
     begun = time.monotonic()
     out, _ = sweep(config, workdir, endless | {'budget.hours': 15 / 3600})
     assert time.monotonic() - begun < 15 + 15  # Starting Python, saving, and the page.
-    assert 'The budget is spent; the same command goes on.' in out
+    assert 'The budget of time is spent; the same command goes on.' in out
     assert {p.outcome for p in table(workdir).points} == {'interrupted'}
     first = next(workdir.glob('runs/*/0'))
     step = json.loads((first / 'result.json').read_text())['last_step']
@@ -167,7 +167,8 @@ def test_weak_points_are_pruned_and_equal_ones_not_trained_twice(tmp_path):
     assert len(points) == 6  # TPE draws points again, and the space is exhausted.
     assert {p.outcome for p in points} == {'complete', 'pruned'}
     for point in points:
-        assert len(point.replicates) == (2 if point.outcome == 'complete' else 0)
+        # A run may end before it hears that it is pruned; the other one never begins.
+        assert (len(point.replicates) == 2) == (point.outcome == 'complete')
         folders = list(
             workdir.glob(f'runs/*learning_rate={point.values["optimizer.learning_rate"]:.4g}-*/*')
         )
