@@ -154,6 +154,13 @@ def interval(figure: Mapping[str, Any], written: Callable[[float | None], str] =
     return f'{written(figure["value"])} ({bounds(figure, written)})'
 
 
+def duration(seconds: float) -> str:
+    """Returns a time in the unit that suits it, such as '2.5 hours'."""
+    if seconds < 120:
+        return f'{seconds:.0f} seconds'
+    return f'{seconds / 60:.0f} minutes' if seconds < 7200 else f'{seconds / 3600:.1f} hours'
+
+
 def size(count: float) -> str:
     """Returns a number of bytes in words, such as '1.5 GiB'."""
     for unit in ('bytes', 'KiB', 'MiB', 'GiB', 'TiB'):

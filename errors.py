@@ -20,6 +20,14 @@ class DoesNotFitError(UserError):
     """The net is too large for the memory, or its windows for the images."""
 
 
+class BusyError(UserError):
+    """Another process trains in the run folder."""
+
+
+class ObjectiveError(UserError):
+    """A sweep aims at a figure that its data set does not have."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns ' Did you mean X?' for the nearest known names, or '' where none is near."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)

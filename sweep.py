@@ -58,6 +58,9 @@ def main() -> int:
     from console import Console
 
     console = Console(_QUIET.value)
+    flagged = (_SHOW.value, _RERUN.value, _EXPORT.value, _DRY_RUN.value or None)
+    if sum(value is not None for value in flagged) > 1:
+        raise UserError('Give one of --show, --rerun, --export and --dry_run.')
     if _JSON.value and not _DRY_RUN.value:
         raise UserError('--json is for --dry_run; a study writes study.csv into its folder.')
     if _SHOW.value is not None:
@@ -74,23 +77,24 @@ def main() -> int:
 
 def _sweep(console: Any) -> int:
     """Trains what is left of the study, and writes what came of it."""
-    from sweeping import run
+    from sweeping import definition, run
     from sweeping.reading import page, show
     from training import run_folder
 
     flag = flags.FLAGS['config']
-    folder = pathlib.Path(
-        _WORKDIR.value
-        or run_folder.default_workdir(
-            config_flags.get_config_filename(flag), config_flags.get_override_values(flag), 'sweeps'
-        )
-    )
+    # A larger budget goes on with the same study.
+    changes = {
+        name: value
+        for name, value in config_flags.get_override_values(flag).items()
+        if name.partition('.')[0] in ('base', *definition.DEFINING)
+    }
+    default = run_folder.default_workdir(config_flags.get_config_filename(flag), changes, 'sweeps')
+    folder = pathlib.Path(_WORKDIR.value or default)
     table, ended = run.run(_CONFIG.value, folder, _STORAGE.value, console, _STARTED)
     page.write(table)
     show.show(table, console)
-    left = '' if ended == run.DONE else f'{ended}; the same command goes on. '
     console.line(
-        f'{left}Everything is in {folder}; plots and page: {folder / "study.html"}; curves: '
+        f'{ended}. Everything is in {folder}; plots and page: {folder / "study.html"}; curves: '
         f'tensorboard --logdir {folder / "runs"}',
         always=True,
     )

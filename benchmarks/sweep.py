@@ -8,15 +8,14 @@
 
 Each search is a command of its own, and has so many seconds: imports are counted for both, and so
 are checkpoints (ours at the end of a trial and every ten seconds, KerasTuner's after each epoch
-that is the best so far). The wall clock is from the start of the command to the end of its last trial; what
-ours writes after that (plots, a page) and the reading of the test split are outside. Ours begins
-with an empty compilation cache. Both search the same factors (benchmarks/sweep_config.py) around
+that is the best so far). The wall clock is from the start of the command to the end of its last
+trial; what ours writes after that (plots, a page) and the reading of the test split are outside.
+Ours begins with an empty compilation cache. Both search the same factors (sweep_config.py) around
 the same plain net, on the training and validation images that our input pipeline splits off,
 without augmentation; each trial has the same epochs, batch size, initialisation, SGD with Nesterov
-momentum, L2 weight decay of kernels, and cosine schedule after a warmup, and is evaluated
-after each epoch. One trial is trained at a time, on
-all cores. Random search trains each point to its end; Hyperband stops the weak ones after 1, 3, 9
-... epochs.
+momentum, L2 weight decay of kernels, and cosine schedule after a warmup, and is evaluated after
+each epoch. One trial is trained at a time, on all cores. Random search trains each point to its
+end; Hyperband stops the weak ones after 1, 3, 9 ... epochs.
 
 A trial is finished where it was trained for all its epochs. Stopped ones are counted apart, and
 those that the end of the time interrupts not at all. Ours reports the accuracy of a trial after its

@@ -1,8 +1,8 @@
 """Many hosts on one study: is every point tried exactly once, and how much faster is it?
 
 Starts several `sweep.py` commands with one worker each, as that many hosts would, on a grid of
-learning rates and weight decays with a tiny net on the digits; kills some of them with signal 9
-(the command with its worker, then a worker alone), starts another one, and looks at the study.
+learning rates with a tiny net on the digits; kills with signal 9 a command and its worker, then a
+worker alone, starts another command, and looks at the study.
 
   python benchmarks/workers.py --storage=postgresql --workers=4 --points=200
   python benchmarks/workers.py --storage=sqlite --workers=2 --points=200
@@ -91,10 +91,11 @@ class Hosts:
             assert alive, [process.communicate()[0] for process in self.processes]
             time.sleep(0.5)
 
-    def children(self, process: subprocess.Popen) -> list[int]:
-        """Returns the process numbers of its workers."""
-        found = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
+
+def children(process: subprocess.Popen) -> list[int]:
+    """Returns the process numbers of the workers of a command."""
+    found = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
 
 
 def complete(table) -> int:
@@ -116,7 +117,7 @@ def complete_trials(study: pathlib.Path, storage: str) -> collections.Counter:
 
 
 def work(folder: pathlib.Path, storage: str, workers: int, points: int, kill: bool, **env: str):
-    """Lets so many commands do the study; returns seconds, COMPLETE trials by point, the table."""
+    """Lets so many commands do the study; returns points/s, COMPLETE trials, the table."""
     hosts = Hosts(folder, points, storage)
     for _ in range(workers):
         hosts.start(**env)
@@ -124,9 +125,10 @@ def work(folder: pathlib.Path, storage: str, workers: int, points: int, kill: bo
     begun, before = time.perf_counter(), complete(hosts.table())
     if kill:
         hosts.wait_for(points // 4)
-        hosts.processes[0].kill()  # Its worker notices, saves and ends.
+        for pid in [hosts.processes[0].pid, *children(hosts.processes[0])]:
+            os.kill(pid, signal.SIGKILL)
         hosts.wait_for(points * 2 // 5)
-        for pid in hosts.children(hosts.processes[1]):
+        for pid in children(hosts.processes[1]):
             os.kill(pid, signal.SIGKILL)
         hosts.wait_for(points // 2)
         hosts.start(**env)

@@ -12,8 +12,10 @@ from errors import UserError
 from sweeping import host
 from training.interruption import Interruption
 
-_SAME_MISTAKE = 3  # Points that fail alike before one has ended well, after which none will.
-_DULL_DRAWS = 50  # Of the sampler in a row, after which it has nothing new.
+# Points that fail alike with none between them that ends well, until nobody believes in the others:
+# before any has completed, and later.
+_SAME_AT_FIRST, _SAME_LATER = 3, 10
+_MOST_REPEATED = 50  # Of the sampler in a row, after which it has nothing new.
 
 
 class Running:
@@ -56,7 +58,8 @@ class Control:
     Attributes:
       process: this one.
       impatient: whether a second signal came: workers are ended at once.
-      seconds_of: of the points that have completed.
+      has_completed: whether a point of the study has, ever.
+      seconds_of: of the points that have completed in this call.
     """
 
     def __init__(
@@ -71,10 +74,11 @@ class Control:
         self._lock = threading.RLock()  # What is said of an end looks at what runs.
         self._running: list[Running] = []
         self._mistakes: Counter[str] = Counter()
-        self._dull = 0
+        self._repeated = 0
         self._ended_early = False
         self.process = host.here()
         self.impatient = False
+        self.has_completed = False
         self.seconds_of: list[float] = []
 
     def stopping(self) -> bool:
@@ -124,29 +128,33 @@ class Control:
         """Counts a point whose trial has ended, and says so."""
         with self._lock:
             self._leave(running)
-            self._dull = 0
+            self._repeated = 0
             if outcome == 'complete':
                 self.seconds_of.append(running.seconds())
+                self.has_completed = True
+                self._mistakes.clear()
             self._say(outcome, running, scores, reason)
 
-    def failed(self, text: str, everywhere: bool) -> None:
-        """Counts a failure.
+    def failed(self, text: str) -> None:
+        """Counts an error.
 
         Raises:
           UserError: all points fail alike, so that it is no matter of the point.
         """
         with self._lock:
             self._mistakes[text] += 1
-            alike = everywhere and not self.seconds_of and self._mistakes[text] >= _SAME_MISTAKE
-        if alike:
-            raise UserError(f'{_SAME_MISTAKE} points in a row have failed alike: {text}')
+            count = self._mistakes[text]
+            most = _SAME_LATER if self.has_completed else _SAME_AT_FIRST
+        if count >= most:
+            raise UserError(
+                f'{count} points have failed alike, and none between them was well: {text}'
+            )
 
-    def draw_was_dull(self) -> None:
-        """Counts a point that the sampler drew again; after many in a row the call ends."""
+    def draw_was_repeated(self) -> bool:
+        """Counts a point that the sampler drew again; returns whether it has nothing new."""
         with self._lock:
-            self._dull += 1
-            if self._dull >= _DULL_DRAWS:
-                self._ended_early = True
+            self._repeated += 1
+            return self._repeated >= _MOST_REPEATED
 
     def seconds_to_go(self, waiting: int, workers: int, spent: Sequence[float]) -> float | None:
         """Predicts how long so many points and those that train will take.

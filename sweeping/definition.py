@@ -8,12 +8,12 @@ from configs.sweeps import default as sweep_default
 from configs.sweeps.factors import Factor
 
 # What a study keeps from its first call on; the other fields may change from call to call.
-_DEFINING = ('sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits')
+DEFINING = ('sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits')
 
 
 def definition(config: Any) -> dict[str, Any]:
     """Returns what may not change while a study lasts, as JSON holds it."""
-    fields = {name: config[name] for name in _DEFINING if name != 'limits'}
+    fields = {name: config[name] for name in DEFINING if name != 'limits'}
     return {
         'base': config.base.to_dict(),
         'space': [dataclasses.asdict(f) for f in config.space],
@@ -26,7 +26,7 @@ def config_of(there: dict[str, Any]) -> Any:
     """Returns the config of a sweep with this definition; all else is at its default."""
     base = default.unflatten(default.flatten(there['base']))
     config = sweep_default.get_config(base, tuple(map(_factor, there['space'])))
-    config.update({name: there[name] for name in _DEFINING})
+    config.update({name: there[name] for name in DEFINING})
     return config
 
 

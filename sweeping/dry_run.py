@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from console import Console
+from configs.sweeps.objectives import names
+from console import Console, duration
 from errors import UserError
 from sweeping import points
-from sweeping.jobs import check_limits
+from sweeping.jobs import check_limits, check_objectives
 from sweeping.reading import words
 from training import results, timing
 from training.data_parallel import DataParallel
@@ -128,6 +129,7 @@ def _look(sweep: Any, values: Mapping[str, Any], devices: DataParallel, once: On
     (config,) = points.configs(sweep, values, [0])
     open_devices(config, once)  # Checks the fields.
     with contextlib.closing(Prepared(config, devices, Console(quiet=True), once)) as run:
+        check_objectives(names(sweep.objective), run)
         facts = {
             'parameters': sum(row.parameters for row in run.layers),
             'flops': sum(row.flops for row in run.layers),
@@ -292,15 +294,15 @@ def _show(
             ],
         )
         limit = (
-            f'; {in_words(predicted["hours_in_budget"])} within the budget'
+            f'; {duration(3600 * predicted["hours_in_budget"])} within the budget'
             if predicted['hours_in_budget'] < predicted['hours']
             else ''
         )
         workers = predicted['workers']
         console.line(
-            f'Predicted {in_words(predicted["hours"])} with {words.count(workers, "worker")}'
-            f'{limit}, of which '
-            f'{in_words(predicted["compile_seconds"] / workers / 3600)} compiling '
+            f'Predicted {duration(3600 * predicted["hours"])} with '
+            f'{words.count(workers, "worker")}{limit}, of which '
+            f'{duration(predicted["compile_seconds"] / workers)} compiling '
             f'{figures["programs"]} nets; what a pruner spares is not foreseen',
             always=True,
         )
@@ -312,10 +314,3 @@ def _show(
 
 def _run_seconds(looked: Sequence[Mapping[str, Any]], net: _Net) -> float:
     return next(row['run_seconds'] for row in looked if row['values'] == net.values)
-
-
-def in_words(hours: float) -> str:
-    """Returns a time in the unit that suits it, such as '2.5 hours'."""
-    if hours < 2 / 60:
-        return f'{3600 * hours:.0f} seconds'
-    return f'{60 * hours:.0f} minutes' if hours < 2 else f'{hours:.1f} hours'

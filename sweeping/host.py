@@ -5,8 +5,6 @@ import pathlib
 import socket
 from typing import Any
 
-import psutil
-
 _BOOT = pathlib.Path('/proc/sys/kernel/random/boot_id')
 _NAMESPACE = pathlib.Path('/proc/self/ns/pid')
 
@@ -17,7 +15,7 @@ def here() -> dict[str, Any]:
         'host': socket.gethostname(),
         'machine': _machine(),
         'pid': os.getpid(),
-        'began': psutil.Process().create_time(),
+        'began': _began(os.getpid()),
     }
 
 
@@ -26,10 +24,19 @@ def is_gone(process: dict[str, Any]) -> bool:
     machine = _machine()
     if not machine or process.get('machine') != machine:
         return False
+    return _began(process['pid']) != process['began']
+
+
+def _began(pid: int) -> int | None:
+    """Returns when a process began, in ticks since the machine did; None where there is none.
+
+    The time of day will not do: clocks are set.
+    """
     try:
-        return psutil.Process(process['pid']).create_time() != process['began']
-    except psutil.NoSuchProcess:
-        return True
+        text = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
+        return None
+    return int(text.rpartition(')')[2].split()[19])
 
 
 def _machine() -> str:

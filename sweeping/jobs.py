@@ -1,28 +1,25 @@
 """What a worker does with a job: look at the net, refuse it, or train its runs."""
 
-import errno
 import functools
 import queue
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from configs import default
+from configs.sweeps.objectives import MEASURED, TIMED
 from console import Console
-from errors import DoesNotFitError, UserError
+from errors import BusyError, DoesNotFitError, ObjectiveError, UserError
 from evaluation import latency
-from sweeping.protocol import DISK, ERROR, MISTAKE, UNFIT, Job
+from sweeping.protocol import BUSY, ERROR, FILES, MEMORY, MISTAKE, SWEEP, UNFIT, Job
 from training.data_parallel import DataParallel
 from training.follower import Follower
 from training.interruption import Interruption
 from training.many import train_many
 from training.once import Once
 from training.prepared import Prepared, open_devices
-
-_MEASURED = ('latency_ms', 'memory_mb')  # Needs a compiled program; the others are arithmetic.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Jobs:
@@ -71,13 +68,16 @@ class Jobs:
             self.send('done', runs.results)
         except DoesNotFitError as error:
             self.send('failed', (UNFIT, str(error)))
+        except BusyError as error:
+            self.send('failed', (BUSY, str(error)))
+        except ObjectiveError as error:
+            self.send('failed', (SWEEP, str(error)))
         except UserError as error:
             self.send('failed', (MISTAKE, str(error)))
         except OSError as error:
-            kind = DISK if error.errno in _FULL else ERROR
-            self.send('failed', (kind, f'{error.strerror}: {error.filename}'))
+            self.send('failed', (FILES, f'{error.strerror}: {error.filename}'))
         except jax.errors.JaxRuntimeError as error:
-            kind = UNFIT if 'RESOURCE_EXHAUSTED' in str(error) else ERROR
+            kind = MEMORY if 'RESOURCE_EXHAUSTED' in str(error) else ERROR
             self.send('failed', (kind, ' '.join(str(error).split())[:300]))
         except Exception as error:
             traceback.print_exc()  # Into the worker's log.
@@ -92,17 +92,20 @@ class Jobs:
         """Sends what is known of the net before it is trained.
 
         Raises:
-          DoesNotFitError: it is beyond a limit, or cannot be trained here.
+            DoesNotFitError: it is beyond a limit, or cannot be trained here.
+        ObjectiveError: the sweep aims at a figure that it does not have.
         """
+        self.send('look', None)
         devices = open_devices(config, self._once)
         run = Prepared(config, devices, Console(quiet=True), self._once)
         run.close()
+        check_objectives(job.objectives, run)
         facts: dict[str, Any] = {
             'parameters': sum(row.parameters for row in run.layers),
             'flops': sum(row.flops for row in run.layers),
         }
         check_limits(facts, job.limits)
-        if any(name in job.measured or name in job.limits for name in _MEASURED):
+        if any(name in job.objectives or name in job.limits for name in TIMED):
             facts |= self._once(
                 (run.program_key, 'measured'), lambda: _measured(run, devices.devices[0])
             )
@@ -123,6 +126,21 @@ def _measured(run: Prepared, device: Any) -> dict[str, float]:
         'latency_ms': 1e3 * figures['p50_seconds'],
         'memory_mb': (figures['program_bytes'] or 0) / 1e6,
     }
+
+
+def check_objectives(objectives: Sequence[str], run: Prepared) -> None:
+    """Checks that runs of this kind have the figures that a sweep aims at.
+
+    Raises:
+      ObjectiveError: they do not.
+    """
+    known = [f'validation_{name}' for name, _, _ in run.recipe.task.columns]
+    for name in objectives:
+        if name in MEASURED and name not in known:
+            raise ObjectiveError(
+                f'config.objective={name} does not exist for {run.config.dataset.name}: choose '
+                f'one of {", ".join(known)}.'
+            )
 
 
 def check_limits(facts: dict[str, Any], limits: dict[str, float]) -> None:

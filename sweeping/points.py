@@ -17,7 +17,7 @@ PLANNED = ('grid', 'random', 'quasi_random')
 # What all runs of a sweep have: the test split is for the last look, and of thousands of short runs
 # nobody looks at pictures, and few are killed.
 OF_RUNS = {'evaluate_test': False, 'checkpoint_seconds': 10.0, 'pictures': False}
-_DULL = 1000  # Draws in a row that bring no new point, after which there is none.
+_MOST_REPEATED = 1000  # Draws in a row that bring no new point, after which there is none.
 
 
 def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -85,15 +85,15 @@ def planned(kind: str, factors: Sequence[Factor], seed: int) -> Iterator[dict[st
     study = optuna.create_study(sampler=sampler(kind, seed))
     seen: set[str] = set()
     size = grid_size(factors)
-    dull = 0
-    while dull < _DULL and (size is None or len(seen) < size):
+    repeated = 0
+    while repeated < _MOST_REPEATED and (size is None or len(seen) < size):
         trial = study.ask()
         values = suggest(trial, factors)
         study.tell(trial, 0.0)  # The quasi-random sampler learns the space from the first one.
         if key(values) in seen:
-            dull += 1
+            repeated += 1
             continue
-        dull = 0
+        repeated = 0
         seen.add(key(values))
         yield values
 

@@ -9,19 +9,23 @@ A worker is sent
 and sends
 
     ('ready', (platform, number of devices))        after its imports
+    ('look', None)                                  data are read, which may take long
     ('net', facts)                                  parameters, FLOPs and what else was asked for
     ('step', (run, step))                           at most ten a second
     ('evaluation', (run, line of metrics.jsonl))
     ('done', results)                               `result.json` of each run; None: not begun
-    ('failed', (kind, text))                        in place of done: one of KINDS, what happened
+    ('failed', (kind, text))                        in place of done: why, and in words
 """
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-# The net is too large; something the user can mend; the disk is full; anything else.
-KINDS = UNFIT, MISTAKE, DISK, ERROR = 'infeasible', 'mistake', 'disk', 'error'
+# Of 'failed': the net is too large; the device has no memory left; another process trains in the
+# folder; files cannot be read or written; what is wrong is the sweep; something the user can mend;
+# anything else, after which the process is not trusted.
+UNFIT, MEMORY, BUSY = 'infeasible', 'memory', 'busy'
+FILES, SWEEP, MISTAKE, ERROR = 'files', 'sweep', 'mistake', 'error'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +35,11 @@ class Job:
     Attributes:
       configs: JSON form of each config; they differ in `training.prepared.FREE` alone.
       workdirs: a run folder for each.
+      objectives: of the sweep.
       limits: most `parameters`, `flops`, `latency_ms`, `memory_mb`; only those that are limited.
-      measured: those of `latency_ms` and `memory_mb` to measure without a limit.
     """
 
     configs: Sequence[dict[str, Any]]
     workdirs: Sequence[str]
+    objectives: Sequence[str]
     limits: dict[str, float]
-    measured: Sequence[str] = ()

@@ -9,21 +9,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
-from console import Console
+from console import Console, duration
+from errors import UserError
 from sweeping import tracking
 from sweeping.control import Control, Running
-from sweeping.process import Worker
 from sweeping.reading import summary, words
 from sweeping.reading.summary import Estimate
-from sweeping.study import OVER, WAIT, Study, total_points
+from sweeping.study import WAIT, WORK, Study, total_points
 from sweeping.table import FINAL, Table
-from sweeping.trials import NoAnswerError, Trials
+from sweeping.trials import NoAnswerError, Objective
+from sweeping.worker import Worker
 from training.interruption import Interruption
 
-DONE, SPENT, INTERRUPTED = 'Done', 'The budget is spent', 'Interrupted'
+# How a call ends, and what goes on.
+DONE, INTERRUPTED = 'Done', 'Interrupted; the same command goes on'
+SPENT = 'The budget of time is spent; the same command goes on'
+EPOCHS_SPENT = 'The budget of epochs is spent; a larger config.budget.epochs goes on'
 _LOOK_SECONDS = 0.2
+_STORAGE_SECONDS = 120.0  # Without an answer of the database, after which the call ends.
 _WAIT_SECONDS = 1.0  # Between looks for what other hosts leave over.
 
 
@@ -42,7 +47,7 @@ def run(
       started: `time.monotonic()` when the budget of time began.
 
     Returns:
-      What came of it, and how the call ended: `DONE`, `SPENT` or `INTERRUPTED`.
+      What came of it, and how the call ended: `DONE`, `SPENT`, `EPOCHS_SPENT` or `INTERRUPTED`.
 
     Raises:
       UserError: something the user can mend, with the remedy.
@@ -53,7 +58,7 @@ def run(
         call = _Call(study, signals, console, first, started)
         call.introduce()
         call.to_the_end()
-        ended = INTERRUPTED if signals.received else SPENT if call.left_over() else DONE
+        ended = call.ended() if not signals.received else INTERRUPTED
     return study.table(), ended
 
 
@@ -71,7 +76,8 @@ class _Call:
         table = study.table()
         before, self.factors = table.points, table.factors
         self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
-        self.ended = Counter(p.outcome for p in before if p.outcome in FINAL)
+        self.control.has_completed = bool(self.spent)
+        self.outcomes = Counter(p.outcome for p in before if p.outcome in FINAL)
         self.best: tuple[float, ...] = ()
         for point in before:
             if point.outcome == 'complete':
@@ -85,7 +91,7 @@ class _Call:
     def introduce(self) -> None:
         """Says what will be tried, and how."""
         config, count = self.study.config, len(self.processes)
-        before = sum(self.ended.values())
+        before = sum(self.outcomes.values())
         self.console.line(
             f'Leadline  sweep of {", ".join(self.factors)} on {config.base.dataset.name}, '
             f'{count} worker{_s(count)} on {self.devices} {self.platform} device'
@@ -93,7 +99,9 @@ class _Call:
             + (f'; {before} point{_s(before)} ended before' if before else ''),
             always=True,
         )
-        budget = [f'{value:g} {name}' for name, value in config.budget.items() if value]
+        budget = [f'{v:g} {n}' for n, v in config.budget.items() if v and n != 'hours']
+        if config.budget.hours:
+            budget.append(duration(3600 * config.budget.hours))
         self.console.line(
             f'Plan      {f"{self.total} points" if self.total else "points"} by {config.sampler}, '
             f'{config.replicates} run{_s(config.replicates)} each, for {config.objective}; pruner '
@@ -107,61 +115,78 @@ class _Call:
             futures = [pool.submit(self._work, worker) for worker in self.processes]
             with self.console.status() as show:
                 while not all(future.done() for future in futures):
-                    self._wait()
-                    show(self._progress())
-                    if any(future.done() and future.exception() for future in futures):
-                        self.control.stop()
+                    try:
+                        time.sleep(_LOOK_SECONDS)
+                        show(self._progress())
+                        if any(future.done() and future.exception() for future in futures):
+                            self.control.stop()
+                    except KeyboardInterrupt:  # The second one: the first sets a flag.
+                        self.control.impatient = True
         errors = [error for future in futures if (error := future.exception())]
         if errors:
             raise errors[0]
 
-    def _wait(self) -> None:
-        try:
-            time.sleep(_LOOK_SECONDS)
-        except KeyboardInterrupt:  # The second one: the first sets a flag.
-            self.control.impatient = True
-
     def _work(self, worker: Worker) -> None:
         """What the thread of a worker does."""
-        trials = Trials(self.study, worker, self.control, self.log)
+        since = time.monotonic()
+        objective = Objective(self.study, worker, self.control, self.log)
         try:
-            while not self.control.stopping():
-                todo = self.study.prepare()
-                if todo == OVER or self._epochs_are_spent():
-                    return
-                if todo == WAIT:
-                    time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
-                    continue
-                trials.taken = False
+            while not self.control.stopping() and not self.epochs_are_spent():
                 try:
-                    self.study.optuna.optimize(trials, n_trials=1, catch=(NoAnswerError,))
-                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                    if not trials.was_taken_over():
-                        raise
-                finally:
-                    if not trials.taken:
-                        self.study.took()
+                    if not self._one_more(objective):
+                        return
+                    since = time.monotonic()
+                except StorageInternalError as error:  # A database may be started anew.
+                    if time.monotonic() - since > _STORAGE_SECONDS:
+                        reason = str(error.__cause__ or error).strip().splitlines()[0]
+                        raise UserError(
+                            f'The database of the study does not answer ({reason}); the same '
+                            'command goes on.'
+                        ) from error
+                    time.sleep(_WAIT_SECONDS)
         finally:
             worker.kill()
 
-    def left_over(self) -> bool:
-        """Tells whether a budget ended the call, rather than the points."""
-        return self.control.out_of_time() or self._epochs_are_spent()
+    def _one_more(self, objective: Objective) -> bool:
+        """Does a trial, or waits for a while; returns whether there is more to do."""
+        todo = self.study.prepare()
+        if todo == WAIT:
+            time.sleep(_WAIT_SECONDS)  # Others train; what they lose is taken over.
+        if todo != WORK:
+            return todo == WAIT
+        objective.begin()
+        try:
+            self.study.optuna.optimize(objective, n_trials=1, catch=(NoAnswerError,))
+        except (ValueError, UpdateFinishedTrialError):
+            if not objective.was_taken_over():
+                raise
+        finally:
+            if not objective.taken:
+                self.study.took()
+        return True
 
-    def _epochs_are_spent(self) -> bool:
-        most = self.study.config.budget.epochs
-        return bool(most) and self.study.epochs() >= most
+    def ended(self) -> str:
+        """Says what ended the call."""
+        if self.control.out_of_time():
+            return SPENT
+        return EPOCHS_SPENT if self.epochs_are_spent() else DONE
+
+    def epochs_are_spent(self) -> bool:
+        """Tells whether the budget of epochs holds no further point, beside those that train."""
+        config = self.study.config
+        promised = len(self.control.at_work()) * config.replicates * config.base.epochs
+        return 0 < config.budget.epochs <= self.study.epochs() + promised
 
     # What is said.
 
     def _say(self, outcome: str, running: Running, scores: Sequence[float], reason: str) -> None:
         """Prints how a point ended."""
         if outcome in FINAL:
-            self.ended[outcome] += 1
+            self.outcomes[outcome] += 1
         if outcome == 'complete':
             self._take_if_best(scores)
         said = self._figure(scores) if outcome == 'complete' else f'{outcome} {reason}'.strip()
-        done = sum(self.ended.values())
+        done = sum(self.outcomes.values())
         width = len(str(self.total or 100))
         count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
         point, seconds = words.chosen(self.factors, running.values), running.seconds()
@@ -178,7 +203,7 @@ class _Call:
 
     def _eta(self) -> str:
         at_work = len(self.control.at_work())
-        waiting = self.total - sum(self.ended.values()) - at_work if self.total else 0
+        waiting = self.total - sum(self.outcomes.values()) - at_work if self.total else 0
         left: float | None = self.control.seconds_left()
         if self.total:
             left = self.control.seconds_to_go(max(0, waiting), len(self.processes), self.spent)
@@ -193,7 +218,7 @@ class _Call:
         shares = ', '.join(
             f'{words.chosen(self.factors, r.values)} {r.share():.0%}' for r in at_work
         )
-        counts = ', '.join(f'{count} {outcome}' for outcome, count in self.ended.items())
+        counts = ', '.join(f'{count} {outcome}' for outcome, count in self.outcomes.items())
         best = f'; best {self._figure(self.best)}' if self.best else ''
         return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'
 

@@ -1,6 +1,8 @@
 """The database of a study, such that many processes can share it."""
 
 import contextlib
+import pathlib
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,13 +19,16 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 30
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """Opens a database, which is made where SQLite's file is not there."""
     sqlite = url.startswith('sqlite')
+    # In local time all heartbeats look old when summer begins.
+    arguments: dict[str, Any] = {'options': '-c timezone=utc'} if 'postgres' in url else {}
+    arguments = {'timeout': 60} if sqlite else arguments
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         storage = optuna.storages.RDBStorage(
             url,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
-            engine_kwargs={'connect_args': {'timeout': 60}} if sqlite else {'pool_pre_ping': True},
+            engine_kwargs={'connect_args': arguments, 'pool_pre_ping': not sqlite},
         )
     if sqlite:
         _serialize(storage.engine)
@@ -49,6 +54,17 @@ def _serialize(engine: sqlalchemy.Engine) -> None:
     engine.dispose()  # Connections made before know nothing of it.
 
 
+def sqlite_url(path: pathlib.Path) -> str:
+    """Returns the URL of a SQLite file."""
+    url = sqlalchemy.URL.create('sqlite', database=str(path)).render_as_string()
+    return url.replace('{', '{{').replace('}', '}}')  # Optuna fills in what is in braces.
+
+
+def shown(url: str) -> str:
+    """Returns a URL without its password."""
+    return sqlalchemy.engine.make_url(url).render_as_string() if url else ''
+
+
 @contextlib.contextmanager
 def user_errors(url: str) -> Iterator[None]:
     """Says what is wrong with a storage in a line.
@@ -63,6 +79,6 @@ def user_errors(url: str) -> Iterator[None]:
         raise UserError(f'The storage cannot be opened ({reason}): check --storage.') from error
     except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
         raise UserError(
-            f'--storage={url} is no database that can be opened ({error}): write '
-            'postgresql://USER@HOST/DATABASE.'
+            f'--storage={re.sub(":[^:@/]*@", ":***@", url)} is no database that can be opened '
+            f'({error}): write postgresql://USER@HOST/DATABASE.'
         ) from error

@@ -7,6 +7,7 @@ run folders. So trials are many and points few; whoever reads a study reads poin
 
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import json
 import math
@@ -21,7 +22,7 @@ from typing import Any
 
 import filelock
 import optuna
-import sqlalchemy
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import default
@@ -30,7 +31,7 @@ from configs.sweeps.objectives import OBJECTIVES, names
 from errors import UserError
 from sweeping import host, points, pruners
 from sweeping.definition import config_of, definition
-from sweeping.storage import GRACE_SECONDS, open_storage, user_errors
+from sweeping.storage import open_storage, shown, sqlite_url, user_errors
 from sweeping.table import FINAL, Point, Replicate, Table
 from training.run_folder import RunFolder
 
@@ -39,10 +40,12 @@ _MOST_LOST = {'crashed': 2, 'lost': 5}
 _FILE = 'sweep.json'
 # What there is to do, as `Study.prepare` says.
 WORK, WAIT, OVER = 'work', 'wait', 'over'
+_UNBORN_SECONDS = 120  # Within which a trial that was taken tells who is at it.
 # Attributes of trials.
 END = 'end'  # What it leaves behind, see `Study.end`.
 NUMBER = 'number'  # Of the point, where the trial was queued.
 BEGUN = 'begun'  # The process that began it, see `host.here`.
+_ANSWERS = tuple(outcome for outcome in FINAL if outcome != 'failed')  # Whatever comes later.
 _HIDDEN = ('surplus', 'duplicate')  # Trials that are of no point of their own.
 
 
@@ -54,8 +57,8 @@ class _Tries:
     trials: list[FrozenTrial] = dataclasses.field(default_factory=list)
 
     def last(self) -> FrozenTrial:
-        """The one that says what came of the point: final, or else alive, or else the latest."""
-        return min(reversed(self.trials), key=lambda t: (_outcome(t) not in FINAL, not _alive(t)))
+        """The one that says what came of the point: one that answers it, or else the latest."""
+        return min(reversed(self.trials), key=lambda t: _outcome(t) not in _ANSWERS)
 
     def outcome(self) -> tuple[str, str]:
         """Returns one of `table.OUTCOMES`, and why."""
@@ -70,6 +73,13 @@ class _Tries:
                 return 'failed', f'{reason} ({counts[name]} times)'
         return 'interrupted', ''
 
+    def shall_be_tried_again(self, opened: datetime.datetime) -> bool:
+        """Tells whether another trial has to follow: also of what failed before this call."""
+        ended = self.last().datetime_complete
+        return self.outcome()[0] == 'interrupted' or (
+            self.outcome()[0] == 'failed' and ended is not None and ended < opened
+        )
+
 
 class Study:
     """A study, opened. Several processes may have it open, each with all its threads.
@@ -78,13 +88,15 @@ class Study:
       config: of the sweep, validated.
       folder: of the study; run folders and plots lie there. All hosts see the same one.
       storage: URL of a database; '' for SQLite in the folder.
+      reading: whether it must be there, and is only read.
 
     Raises:
       UserError: the storage cannot be opened, or holds a study of another sweep.
     """
 
-    def __init__(self, config: Any, folder: pathlib.Path, storage: str = ''):
+    def __init__(self, config: Any, folder: pathlib.Path, storage: str = '', reading: bool = False):
         self.config, self.folder = config, folder
+        self._opened = datetime.datetime.now()
         self.factors: tuple[Factor, ...] = config.space
         self.objectives = names(config.objective)
         self.planned = config.sampler in points.PLANNED
@@ -97,41 +109,62 @@ class Study:
         )
         self._drawn: list[dict[str, Any]] = []
         self._taking = 0  # Threads of this process that were told of a point and have not taken it.
+        self.exhausted = False  # The sampler draws nothing new.
         self._unborn: dict[int, float] = {}  # Trials that nobody has begun, and since when.
-        with self._lock, user_errors(storage):
-            name = self._name(storage)
-            self.optuna = optuna.create_study(
-                study_name=name,
-                storage=open_storage(storage or f'sqlite:///{folder / "study.db"}'),
-                sampler=points.sampler(config.sampler, config.seed),
-                pruner=pruners.pruner(config),
-                directions=['maximize' if more else 'minimize' for more in self.maximize()],
-                load_if_exists=True,
-            )
+        with self._lock:
+            there = RunFolder(folder).read_json(_FILE)
+            with user_errors(storage):
+                self.optuna = self._load(there, storage) if there else self._create(storage)
+            if reading:
+                return
             self._check_definition()
+            calls = self.optuna.user_attrs.get('calls', 0)
+            self.optuna.set_user_attr('calls', calls + 1)
+        # A call that joins or goes on shall not draw what another one has drawn.
+        self.optuna.sampler = points.sampler(config.sampler, config.seed + calls)
+        self.optuna.pruner = pruners.pruner(config)
 
-    def _name(self, storage: str) -> str:
-        """Returns the name in the storage, which no study of another folder has."""
-        folder = RunFolder(self.folder)
-        there = folder.read_json(_FILE) or {}
-        name = there.get('name') or f'{self.folder.resolve().name}-{secrets.token_hex(4)}'
-        # Without its password.
-        shown = sqlalchemy.engine.make_url(storage).render_as_string() if storage else ''
-        if there.get('storage') != shown:
-            folder.write_json(_FILE, {'name': name, 'storage': shown, **definition(self.config)})
-        return name
+    def _load(self, there: dict[str, Any], storage: str) -> optuna.Study:
+        """Opens the study that was begun in the folder."""
+        if there['storage'] != shown(storage):
+            raise UserError(
+                f'{self.folder} holds a study whose database is {there["storage"] or "SQLite"}: '
+                f'{"give that" if there["storage"] else "leave out"} --storage, or choose another '
+                '--workdir.'
+            )
+        try:
+            return optuna.load_study(study_name=there['name'], storage=self._open(storage))
+        except KeyError as error:
+            raise UserError(
+                f'The database of {self.folder} no longer holds its study: choose another '
+                '--workdir.'
+            ) from error
+
+    def _create(self, storage: str) -> optuna.Study:
+        """Makes a study, of a name that none of another folder has."""
+        name = f'{self.folder.resolve().name}-{secrets.token_hex(4)}'
+        made = optuna.create_study(
+            study_name=name,
+            storage=self._open(storage),
+            directions=['maximize' if more else 'minimize' for more in self.maximize()],
+        )
+        made.set_user_attr('definition', definition(self.config))
+        what = {'name': name, 'storage': shown(storage), **definition(self.config)}
+        RunFolder(self.folder).write_json(_FILE, what)
+        return made
+
+    def _open(self, storage: str) -> optuna.storages.RDBStorage:
+        return open_storage(storage or sqlite_url(self.folder / 'study.db'))
 
     def _check_definition(self) -> None:
         now = json.loads(json.dumps(definition(self.config)))
-        before = self.optuna.user_attrs.get('definition')
-        if before is None:
-            self.optuna.set_user_attr('definition', now)
-            return
+        before = self.optuna.user_attrs['definition']
         differing = [name for name in now if before.get(name) != now[name]]
         if not differing:
             return
         old, new = (default.flatten(d['base']) for d in (before, now))
-        fields = [f'base.{n}' for n in new if 'base' in differing and old.get(n) != new[n]]
+        changed = (n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n))
+        fields = [f'base.{n}' for n in changed]
         names = [*fields, *(name for name in differing if name != 'base')]
         raise UserError(
             f'{self.folder} holds a study of another sweep; it differs in {", ".join(names[:6])}. '
@@ -144,15 +177,19 @@ class Study:
         """Returns the points that were begun or queued, by key, in their order."""
         found: dict[str, _Tries] = {}
         for trial in self.optuna.get_trials(deepcopy=False):
-            if _outcome(trial) in _HIDDEN:
-                continue
-            params = trial.params or trial.system_attrs.get('fixed_params', {})
-            params = trial.system_attrs.get('fixed_params', {}) | params
-            values = points.values_of(params, self.factors)
-            whole = all(f.name in values for f in self.factors if f.applies(values))
-            if values and (whole or _alive(trial)):  # Else it died while it was drawn.
+            values = self._values(trial)
+            if values:
                 found.setdefault(points.key(values), _Tries(values)).trials.append(trial)
         return found
+
+    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Returns the point of a trial; {} where it has none, or died while it was drawn."""
+        if _outcome(trial) in _HIDDEN:
+            return {}
+        params = trial.system_attrs.get('fixed_params', {}) | trial.params
+        values = points.values_of(params, self.factors)
+        whole = all(f.name in values for f in self.factors if f.applies(values))
+        return values if whole or _alive(trial) else {}
 
     def prepare(self) -> str:
         """Queues what has to be tried, and says what there is to do.
@@ -174,7 +211,12 @@ class Study:
                     self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
         outcomes = Counter(tries.outcome()[0] for tries in self.points().values())
         most, size = most_points(self.config), grid_size(self.factors)
-        all_begun = self.planned or 0 < most <= outcomes.total() or outcomes.total() == size
+        all_begun = (
+            self.planned
+            or self.exhausted
+            or 0 < most <= outcomes.total()
+            or outcomes.total() == size
+        )
         if outcomes['waiting'] > self._taking or not all_begun:
             self._taking += 1
             return WORK
@@ -196,10 +238,12 @@ class Study:
         trials = self.optuna.get_trials(deepcopy=False, states=running)
         unborn = {trial.number for trial in trials if BEGUN not in trial.user_attrs}
         self._unborn = {number: self._unborn.get(number, now) for number in unborn}
-        lost = {n for n, since in self._unborn.items() if now - since > GRACE_SECONDS}
+        lost = {n for n, since in self._unborn.items() if now - since > _UNBORN_SECONDS}
         lost |= {t.number for t in trials if host.is_gone(t.user_attrs.get(BEGUN, {}))}
         for number in lost:
-            with contextlib.suppress(ValueError):  # Somebody else has done so.
+            with contextlib.suppress(
+                ValueError, UpdateFinishedTrialError
+            ):  # Somebody else has done so.
                 self.optuna.tell(number, state=TrialState.FAIL)
 
     def _missing(self) -> list[tuple[int, dict[str, Any]]]:
@@ -211,7 +255,7 @@ class Study:
         lost = [
             (number, tries.values)
             for number, tries in enumerate(known.values())
-            if tries.outcome()[0] == 'interrupted'
+            if tries.shall_be_tried_again(self._opened)
         ]
         if not self._plan:
             return lost
@@ -253,18 +297,24 @@ class Study:
             for other in self.optuna.get_trials(deepcopy=False)
             if NUMBER not in other.user_attrs
             and other.number < trial.number
-            and _outcome(other) not in _HIDDEN
+            and (_alive(other) or self._values(other))
         ]
         return 0 < most_points(self.config) <= len(drawn)
 
     def same(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
         """Returns the other trial of the same point that runs or has ended, if there is one."""
         tries = self.points().get(points.key(values))
-        others = [t for t in tries.trials if t.number != trial.number] if tries else []
+        # Of two that were drawn at the same time the second one gives way.
+        others = [
+            t
+            for t in (tries.trials if tries else ())
+            if t.number < trial.number or t.state != TrialState.RUNNING
+        ]
+        others = [t for t in others if t.number != trial.number]
         if not others:
             return None
         last = _Tries(values, others).last()
-        return last if _outcome(last) in (*FINAL, 'running') else None
+        return last if _outcome(last) in FINAL or _alive(last) else None
 
     def number(self, values: dict[str, Any]) -> int:
         """Returns the number of a point that was begun."""
@@ -328,7 +378,8 @@ def _outcome(trial: FrozenTrial) -> str:
         return _end(trial).get('outcome', 'complete')
     if _alive(trial):
         return trial.state.name.lower()
-    return _end(trial).get('outcome', 'lost')
+    outcome = _end(trial).get('outcome', 'lost')
+    return 'lost' if outcome == 'complete' else outcome  # It died before its state was stored.
 
 
 # What a study is of.
@@ -361,4 +412,4 @@ def reopen(folder: pathlib.Path, storage: str = '') -> Study:
     there = RunFolder(folder).read_json(_FILE) if folder.is_dir() else None
     if there is None:
         raise UserError(f'{folder} holds no study: there is no {_FILE} in it.')
-    return Study(config_of(there), folder, storage or there['storage'])
+    return Study(config_of(there), folder, storage or there['storage'], reading=True)

@@ -1,32 +1,33 @@
 """One trial of a point: its runs are trained by a worker, watched, and weighed."""
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
-from configs.sweeps.objectives import OBJECTIVES
+from configs.sweeps.objectives import COSTS
 from errors import UserError
 from sweeping import points
 from sweeping.control import Control, Running
-from sweeping.process import Worker
-from sweeping.protocol import DISK, ERROR, MISTAKE, UNFIT, Job
+from sweeping.protocol import BUSY, ERROR, FILES, MEMORY, SWEEP, UNFIT, Job
 from sweeping.pruners import by_epochs, stages
 from sweeping.study import BEGUN, NUMBER, Study
+from sweeping.worker import Worker
 from training.run_folder import RunFolder
 
+_BUSY_SECONDS = 5.0
 _LOOK_SECONDS = 0.2  # Between looks at the clock and at signals.
-_FACTS = ('parameters', 'flops', 'latency_ms', 'memory_mb')
-_BUSY = 'Another process is training'
 
 
 class NoAnswerError(Exception):
     """A trial has ended without a value; what came of it is stored."""
 
 
-class Trials:
+class Objective:
     """What `study.optimize` calls for each trial of one worker.
 
     Args:
@@ -34,7 +35,15 @@ class Trials:
       worker: that trains the runs; nobody else talks with it.
       control: of the sweep.
       log: where else runs that have ended are logged: takes folder, point, replicate and factors.
+
+    Attributes:
+      taken: whether the trial has begun.
+      error: what went wrong in it and is nobody's answer.
     """
+
+    _trial: optuna.Trial | None
+    taken: bool
+    error: Exception | None
 
     def __init__(
         self,
@@ -44,8 +53,7 @@ class Trials:
         log: Callable[..., Any] | None = None,
     ):
         self._study, self._worker, self._control, self._log = study, worker, control, log
-        self._trial: Any = None
-        self.taken = False  # Whether the trial of this `optimize` has begun.
+        self.begin()
 
     def __call__(self, trial: optuna.Trial) -> float | Sequence[float]:
         """Trains the replicates of a point and returns the means of its objectives.
@@ -55,8 +63,19 @@ class Trials:
           NoAnswerError: nothing can be said of the point, now or ever.
         """
         self._trial, self.taken = trial, True
-        self._study.took()
-        trial.set_user_attr(BEGUN, self._control.process)
+        try:
+            trial.set_user_attr(BEGUN, self._control.process)
+        finally:
+            self._study.took()
+        try:
+            return self._answer(trial)
+        except (NoAnswerError, optuna.TrialPruned, UpdateFinishedTrialError):
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _answer(self, trial: optuna.Trial) -> float | Sequence[float]:
         queued = NUMBER in trial.user_attrs
         if not queued and self._study.is_surplus(trial):
             self._end(trial, 'surplus')
@@ -64,27 +83,36 @@ class Trials:
         if not queued and (same := self._study.same(trial, values)) is not None:
             return self._as_before(trial, same)
         with self._control.running(values) as running:
-            work = _Trial(self._study, self._worker, self._control, trial, values, running)
+            work = _PointRuns(self._study, self._worker, self._control, trial, values, running)
             try:
                 return work.values()
             finally:
                 self._log_all(work)
 
-    def _log_all(self, work: '_Trial') -> None:
+    def _log_all(self, work: '_PointRuns') -> None:
         """Logs the runs of a trial that have ended; those that were logged before are known."""
         if self._log:
             number = self._study.number(work.point)
             for replicate in work.results:
                 self._log(work.folder / str(replicate), number, replicate, work.point)
 
+    def begin(self) -> None:
+        """Says that another trial follows."""
+        self._trial, self.taken, self.error = None, False, None
+
     def was_taken_over(self) -> bool:
-        """Tells whether somebody took the last trial for lost and ended it."""
+        """Tells whether nothing went wrong but that somebody took the trial for lost."""
+        if self.error or not self._trial:
+            return False
         trials = self._study.optuna.get_trials(deepcopy=False)
         return trials[self._trial.number].state.is_finished()
 
     def _as_before(self, trial: optuna.Trial, same: Any) -> Sequence[float]:
         """Gives the sampler the result of a point that it has drawn again."""
-        self._control.draw_was_dull()
+        if self._control.draw_was_repeated():
+            self._study.exhausted = True
+        for step, value in same.intermediate_values.items():
+            trial.report(value, step)
         self._study.end(trial, 'duplicate', reason=f'of trial {same.number}')
         if same.values:
             return same.values
@@ -95,8 +123,8 @@ class Trials:
         raise NoAnswerError(outcome)
 
 
-class _Trial:
-    """The work of one trial."""
+class _PointRuns:
+    """The runs of a point, in one trial."""
 
     def __init__(
         self,
@@ -114,6 +142,7 @@ class _Trial:
         self.results: dict[int, dict[str, Any]] = {}  # By replicate.
         self.reported: set[int] = set()
         self.pruned = False
+        self.heard_out = True  # Whether the worker has ended its job.
         self.folder = self.study.folder / 'runs' / points.folder_name(values)
 
     def values(self) -> float | Sequence[float]:
@@ -123,7 +152,8 @@ class _Trial:
             if self.sweep.pruner == 'wilcoxon':
                 self._report(replicates[0], self._score(self.results[replicates[0]]))
             if self.pruned:
-                self._end('pruned', f'after {len(self.results) or "part of"} of its runs')
+                count = len(self.results)
+                self._end('pruned', f'after {count} of its runs' if count else 'in its first run')
         means = [
             statistics.fmean(self._figure(name, r) for r in self.results.values())
             for name in self.study.objectives
@@ -141,10 +171,19 @@ class _Trial:
             Job(
                 configs=[config.to_dict() for config in configs],
                 workdirs=[str(self.folder / str(r)) for r in replicates],
+                objectives=self.study.objectives,
                 limits=limits,
-                measured=[name for name in self.study.objectives if name in _FACTS[2:]],
             )
         )
+        self.heard_out = False
+        try:
+            self._listen(replicates)
+        finally:
+            if not self.heard_out:
+                self.worker.kill()  # Or what it still says would be taken for the next point's.
+
+    def _listen(self, replicates: Sequence[int]) -> None:
+        """Hears the worker out, and answers it."""
         stopping = False
         while True:
             if self.control.stopping() and not stopping:
@@ -157,21 +196,28 @@ class _Trial:
             if message is None:
                 self._look_at_the_clock(stopping)
             elif message[0] == 'done':
+                self.heard_out = True
                 return self._take(replicates, message[1])
             elif message[0] == 'failed':
+                self.heard_out = True
                 self._failed(*message[1])
             else:
                 self._hear(replicates, *message)
 
     def _look_at_the_clock(self, stopping: bool) -> None:
         if self.worker.hangs(self.sweep.hang_seconds):
-            self.worker.kill()
-            self._end('failed', f'hung: no sign of life for {self.sweep.hang_seconds:g} s')
+            if stopping:
+                self._end('interrupted', '')
+            self._fail(f'hung: no sign of life for {self.sweep.hang_seconds:g} s')
         if stopping and self.control.impatient:
-            self.worker.kill()
             self._end('interrupted', '')
 
     def _hear(self, replicates: Sequence[int], name: str, content: Any) -> None:
+        if name == 'ready' and content[0] != self.worker.platform:
+            raise UserError(
+                f'A worker runs on {content[0]}, the first one on {self.worker.platform}: set '
+                '--config.workers to the number of devices, or to 0.'
+            )
         if name == 'net':
             self.running.steps = content.pop('steps')
             self.facts = content
@@ -180,7 +226,9 @@ class _Trial:
             self.running.stepped(run, step)
         elif name == 'evaluation' and by_epochs(self.sweep.pruner):
             run, line = content
-            if replicates[run] == 0:
+            # The last evaluation spares nothing where there is no other run.
+            spares = self.sweep.replicates > 1 or line['step'] < self.running.steps
+            if replicates[run] == 0 and spares:
                 base = self.sweep.base
                 number = max(1, round(line['epoch'] / base.evaluate_every_epochs))
                 self._report(number, line[self.study.objectives[0]])
@@ -205,24 +253,37 @@ class _Trial:
             if result['status'] == 'diverged':
                 # The others tell no more: a mean without this one would flatter the point.
                 self._end('diverged', f'at step {result["diverged_step"]} of replicate {r}')
+            if any(self._figure(name, result) is None for name in self.study.objectives):
+                self._end('diverged', f'a figure of replicate {r} is no number')
             self.results[r] = result
 
     def _failed(self, kind: str, text: str) -> None:
         if kind == UNFIT:
             self._end('infeasible', text)
-        if kind == MISTAKE and text.startswith(_BUSY):
-            time.sleep(1.0)  # A process of a parent that was killed still saves.
+        if kind == BUSY:
+            time.sleep(_BUSY_SECONDS)  # A process of a parent that was killed still saves.
             self._end('interrupted', '')
-        if kind == DISK:
-            self._record('interrupted', '')
-            raise UserError(f'{text}: free some space; the same command goes on.')
-        self._record('failed', text)
-        self.control.failed(text, everywhere=kind in (MISTAKE, ERROR))
+        if kind in (FILES, SWEEP):
+            # Not the point's fault. The database may be on the same full disk.
+            with contextlib.suppress(optuna.exceptions.StorageInternalError):
+                self._record('interrupted', '')
+            remedy = ': mend that; the same command goes on.' if kind == FILES else ''
+            raise UserError(f'{text}{remedy}')
+        if kind == MEMORY:  # Earlier jobs may have left less of it than a new process has.
+            self.worker.kill()
+            self._fail(f'out of memory: {text}', 'crashed')
+        if kind == ERROR:
+            self.worker.kill()
+        self._fail(text)
+
+    def _fail(self, text: str, outcome: str = 'failed') -> None:
+        """Ends the trial by what went wrong, which may be wrong with all points."""
+        self._record(outcome, text)
+        self.control.failed(text.replace(str(self.folder), 'its folder'))
         raise NoAnswerError
 
     def _lost(self, how: str) -> None:
-        self.worker.kill()
-        self._end('crashed', f'its worker was {how}')
+        self._fail(f'its worker was {how}', 'crashed')
 
     # What is stored.
 
@@ -265,17 +326,8 @@ class _Trial:
     def _score(self, result: dict[str, Any]) -> float:
         return self._figure(self.study.objectives[0], result)
 
-    def _figure(self, name: str, result: dict[str, Any]) -> float:
+    def _figure(self, name: str, result: dict[str, Any]) -> Any:
         """Returns an objective of a run."""
-        if name in _FACTS:
+        if name in COSTS:
             return float(self.facts[name])
-        figures = result['validation']
-        value = figures.get(name.removeprefix('validation_'))
-        if value is None:
-            there = [f'validation_{n}' for n, v in figures.items() if isinstance(v, float)]
-            known = [n for n in there if n in OBJECTIVES]
-            raise UserError(
-                f'config.objective={name} does not exist for {self.sweep.base.dataset.name}: '
-                f'choose one of {", ".join(known)}.'
-            )
-        return value
+        return result['validation'][name.removeprefix('validation_')]

@@ -10,11 +10,23 @@ class Interruption:
     """While the block runs, the first signal sets `received`; a second one acts as usual.
 
     Outside the main thread Python delivers no signals, and nothing is installed.
+
+    Args:
+      outer: what it receives is received here too, and not the other way.
     """
 
-    def __init__(self) -> None:
-        self.received = False
+    def __init__(self, outer: 'Interruption | None' = None) -> None:
+        self._received, self._outer = False, outer
         self._previous: dict[int, Any] = {}
+
+    @property
+    def received(self) -> bool:
+        """Whether a signal came, or somebody has set this as if one had."""
+        return self._received or (self._outer is not None and self._outer.received)
+
+    @received.setter
+    def received(self, value: bool) -> None:
+        self._received = value
 
     def __enter__(self) -> 'Interruption':
         if threading.current_thread() is threading.main_thread():

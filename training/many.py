@@ -109,7 +109,8 @@ def train_many(
             f'{batch.ended_before()}',
             always=True,
         )
-        signals = signals or stack.enter_context(Interruption())
+        # What breaks one run stops the others of this call, and nobody else's.
+        signals = Interruption(signals) if signals else stack.enter_context(Interruption())
         plans = _plans(configs[0], every, len(batch.waiting), how or batch.begun_as(), once)
         waiting = [configs[i] for i in batch.waiting]
         plan, seconds, choosing = _choose(plans, waiting, batch.once, signals)

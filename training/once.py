@@ -31,7 +31,8 @@ class Once:
             for old in list(self._groups)[:-_GROUPS]:
                 del self._groups[old]
                 for key in [k for k in self._made if isinstance(k, tuple) and k[0] == old]:
-                    del self._made[key], self._locks[key]
+                    del self._made[key]
+                    self._locks.pop(key, None)
 
     def __call__(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Returns what `make` gave when the key was first asked for."""
@@ -47,3 +48,4 @@ class Once:
         with self._guard:
             for key in [k for k in self._made if isinstance(k, tuple) and k[-1] is last]:
                 del self._made[key]
+                self._locks.pop(key, None)

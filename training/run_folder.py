@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from errors import UserError
+from errors import BusyError, UserError
 
 FINAL = ('finished', 'early_stopped', 'diverged')
 HOW = '.how.json'  # How `train_many` trains the run, where not as a command of its own would.
@@ -72,7 +72,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UserError(
+            raise BusyError(
                 f'Another process is training in {self.path}: wait for it, or choose another '
                 '--workdir.'
             ) from None
@@ -158,7 +158,11 @@ class RunFolder:
             text = (self.path / 'metrics.jsonl').read_text()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.splitlines() if line.endswith('}')]
+        lines: list[dict[str, Any]] = []
+        with contextlib.suppress(json.JSONDecodeError):  # The last one, half written.
+            for line in text.splitlines():
+                lines.append(json.loads(line))
+        return lines
 
     def _replace(self, name: str, content: bytes) -> None:
         temporary = self.path / f'.{name}.tmp'

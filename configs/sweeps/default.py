@@ -37,8 +37,13 @@ FIELDS: dict[str, dataclasses.Field] = {
         True, 'Replicates differ in their validation split or fold too, the same for all points; '
         'where a set has a validation split of its own, that split stays.'
     ),
-    'budget.runs': field(0, 'Runs after which the sweep ends; 0: no limit.', at_least=0),
-    'budget.hours': field(0.0, 'Hours after which the sweep ends; 0: no limit.', at_least=0.0),
+    'budget.runs': field(
+        0, 'Runs after which the sweep ends, in whole points, pruned ones too; 0: no limit.',
+        at_least=0
+    ),
+    'budget.hours': field(
+        0.0, 'Hours after which a call ends; the next one goes on. 0: no limit.', at_least=0.0
+    ),
     'budget.epochs': field(
         0.0, 'Epochs of all runs together after which the sweep ends; 0: no limit.', at_least=0.0
     ),
@@ -62,7 +67,8 @@ FIELDS: dict[str, dataclasses.Field] = {
     ),
     'workers': field(0, 'Processes that train; 0: one for each device.', at_least=0),
     'hang_seconds': field(
-        300.0, 'A worker that shows no sign of life for so long is replaced.', at_least=1.0
+        300.0, 'A worker that has done no step for so long is replaced; compiling must not take '
+        'longer.', at_least=1.0
     ),
     'tracking': field('none', 'Where else runs are logged.', choices=('none', 'mlflow')),
 }  # fmt: skip

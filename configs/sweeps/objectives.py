@@ -12,6 +12,10 @@ MEASURED = {
 }
 # What is known of a net before it is trained.
 COSTS = {'parameters': False, 'flops': False, 'latency_ms': False, 'memory_mb': False}
+TIMED = (
+    'latency_ms',
+    'memory_mb',
+)  # Those that need a compiled program; the others are arithmetic.
 OBJECTIVES: dict[str, bool] = MEASURED | COSTS
 
 

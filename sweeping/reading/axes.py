@@ -85,7 +85,7 @@ class Scale:
 
 
 def logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Makes the x axis logarithmic, with ticks at 1, 10 or 1, 2, 5, 10, or evenly if it is short."""
+    """Makes the x axis logarithmic: ticks at 1, 10 or 1, 2, 5, 10, or evenly if it is short."""
     axes.set_xscale('log')
     powers = LogLocator(subs=(1, 2, 5) if high < _NARROW * low else (1,))
     axes.xaxis.set_major_locator(powers if high > _SHORT * low else MaxNLocator(4))
