@@ -14,6 +14,7 @@ from test_resume import assert_same, lines_written, outcome
 from errors import UserError
 from training import many
 from training.follower import Follower
+from training.interruption import Interruption
 from training.loop import train_and_evaluate
 from training.many import train_many
 
@@ -215,3 +216,19 @@ def test_a_run_that_is_followed_and_has_few_checkpoints_is_the_same(tmp_path, si
     assert sorted(int(p.name) for p in tmp_path.glob('checkpoints/*')) == [20, result['last_step']]
     assert result['test'] == dict.fromkeys(result['test'])
     assert 'test_logits' not in np.load(tmp_path / 'predictions.npz')
+
+
+def test_what_breaks_one_call_stops_no_other(tmp_path, config_of, monkeypatch):
+    """A worker of a sweep gives all its calls the same signals."""
+
+    def broken(*_):
+        raise RuntimeError('of the device')
+
+    signals = Interruption()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='of the device'):
+        patch.setattr(many, 'train', broken)
+        train_many([config_of(TINY)], [tmp_path / 'a'], quiet=True, signals=signals)
+    assert not signals.received
+    signals.received = True
+    done = train_many([config_of(TINY)], [tmp_path / 'b'], quiet=True, signals=signals)
+    assert done.results == [None]
