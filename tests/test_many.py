@@ -225,9 +225,10 @@ def test_what_breaks_one_call_stops_no_other(tmp_path, config_of, monkeypatch):
         raise RuntimeError('of the device')
 
     signals = Interruption()
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='of the device'):
+    with monkeypatch.context() as patch:
         patch.setattr(many, 'train', broken)
-        train_many([config_of(TINY)], [tmp_path / 'a'], quiet=True, signals=signals)
+        with pytest.raises(RuntimeError, match='of the device'):
+            train_many([config_of(TINY)], [tmp_path / 'a'], quiet=True, signals=signals)
     assert not signals.received
     signals.received = True
     done = train_many([config_of(TINY)], [tmp_path / 'b'], quiet=True, signals=signals)
