@@ -94,13 +94,6 @@ def test_killed_twice_it_goes_on_to_the_same_table(tmp_path, space, fields):
     assert outcome(workdir) == outcome(tmp_path / 'whole')
     ended = [p for p in before if p.exists() and p.stat().st_mtime_ns == before[p]]
     assert len(ended) >= 2  # What had ended was not touched.
-    again = {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')}
-    out, _ = sweep(config, workdir)
-    assert '3 points ended before' in out
-    assert {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')} == again
-    result = json.loads(next(iter(again)).read_text())
-    assert result['test']['accuracy'] is None
-    assert result['validation']['accuracy'] >= 0
 
 
 def test_what_ails_a_net_is_said_and_the_sweep_goes_on(tmp_path):
@@ -195,6 +188,13 @@ def test_points_are_exported_and_repeated(tmp_path):
     config = sweep_file(tmp_path, RATES)
     workdir = tmp_path / 'study'
     sweep(config, workdir)
+    ended = {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')}
+    out, _ = sweep(config, workdir)
+    assert '3 points ended before' in out
+    assert {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/*/result.json')} == ended
+    result = json.loads(next(iter(ended)).read_text())
+    assert result['test']['accuracy'] is None  # It stays sealed.
+    assert result['validation']['accuracy'] >= 0
     out, _ = finish(python('sweep.py', f'--workdir={workdir}', '--rerun=1'))
     assert 'Point 1 again: ' in out
     assert 'the same, figure by figure' in out
@@ -221,3 +221,32 @@ def test_a_mistake_that_all_points_share_ends_the_sweep(tmp_path):
     _, err = sweep(config, tmp_path / 'other', gone, status=2)
     assert '3 points have failed alike, and none between them was well' in err
     assert 'gone' in err
+
+
+def test_two_objectives_and_limits(tmp_path):
+    space = "choice('model.width', 4, 8, 400)"
+    fields = {'objective': 'validation_accuracy,latency_ms', 'limits.parameters': 1000}
+    config = sweep_file(tmp_path, space, **fields)
+    out, _ = sweep(config, tmp_path / 'study', TINY | {'replicates': 1})
+    small, large, huge = table(tmp_path / 'study').points
+    assert huge.outcome == 'infeasible'
+    assert huge.reason.endswith('is above limits.parameters=1,000')
+    for point in (small, large):
+        assert point.objectives == (
+            point.replicates[0].validation['accuracy'],
+            point.facts['latency_ms'],
+        )
+        assert 0 < point.facts['latency_ms'] < 1000
+        assert point.facts['memory_mb'] > 0
+    assert 'Pareto front' in out
+
+
+def test_replicates_that_lose_against_the_best_are_pruned(tmp_path):
+    space = "choice('optimizer.learning_rate', 0.1, 1e-8)"
+    config = sweep_file(tmp_path, space, pruner='wilcoxon', replicates=6)
+    sweep(config, tmp_path / 'study', TINY | {'base.epochs': 4, 'replicates': 6})
+    good, bad = table(tmp_path / 'study').points
+    assert (good.outcome, len(good.replicates)) == ('complete', 6)
+    assert bad.outcome == 'pruned'
+    assert 2 <= len(bad.replicates) < 6
+    assert bad.reason == f'after {len(bad.replicates)} of its runs'
