@@ -92,8 +92,8 @@ class Jobs:
         """Sends what is known of the net before it is trained.
 
         Raises:
-            DoesNotFitError: it is beyond a limit, or cannot be trained here.
-        ObjectiveError: the sweep aims at a figure that it does not have.
+          DoesNotFitError: it is beyond a limit, or cannot be trained here.
+          ObjectiveError: the sweep aims at a figure that it does not have.
         """
         self.send('look', None)
         devices = open_devices(config, self._once)

@@ -90,13 +90,13 @@ class _Call:
 
     def introduce(self) -> None:
         """Says what will be tried, and how."""
-        config, count = self.study.config, len(self.processes)
-        before = sum(self.outcomes.values())
+        config, before = self.study.config, sum(self.outcomes.values())
+        workers = words.count(len(self.processes), 'worker')
+        devices = words.count(self.devices, f'{self.platform} device')
         self.console.line(
             f'Leadline  sweep of {", ".join(self.factors)} on {config.base.dataset.name}, '
-            f'{count} worker{_s(count)} on {self.devices} {self.platform} device'
-            f'{_s(self.devices)}, study folder {self.study.folder}'
-            + (f'; {before} point{_s(before)} ended before' if before else ''),
+            f'{workers} on {devices}, study folder {self.study.folder}'
+            + (f'; {words.count(before, "point")} ended before' if before else ''),
             always=True,
         )
         budget = [f'{v:g} {n}' for n, v in config.budget.items() if v and n != 'hours']
@@ -104,7 +104,7 @@ class _Call:
             budget.append(duration(3600 * config.budget.hours))
         self.console.line(
             f'Plan      {f"{self.total} points" if self.total else "points"} by {config.sampler}, '
-            f'{config.replicates} run{_s(config.replicates)} each, for {config.objective}; pruner '
+            f'{words.count(config.replicates, "run")} each, for {config.objective}; pruner '
             f'{config.pruner}; budget {", ".join(budget) or "without limit"}',
             always=True,
         )
@@ -221,7 +221,3 @@ class _Call:
         counts = ', '.join(f'{count} {outcome}' for outcome, count in self.outcomes.items())
         best = f'; best {self._figure(self.best)}' if self.best else ''
         return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'
-
-
-def _s(count: int) -> str:
-    return '' if count == 1 else 's'
