@@ -81,6 +81,10 @@ class Control:
         self.has_completed = False
         self.seconds_of: list[float] = []
 
+    def until(self, deadline: float) -> None:
+        """Sets another deadline, by `time.monotonic()`."""
+        self._deadline = deadline
+
     def stopping(self) -> bool:
         """Tells whether what trains shall be saved, and nothing more begun."""
         return self._ended_early or self._signals.received or self.out_of_time()

@@ -79,7 +79,7 @@ class Objective:
         queued = NUMBER in trial.user_attrs
         if not queued and self._study.is_surplus(trial):
             self._end(trial, 'surplus')
-        values = points.suggest(trial, self._study.factors)
+        values = self._study.suggest(trial)
         if not queued and (same := self._study.same(trial, values)) is not None:
             return self._as_before(trial, same)
         with self._control.running(values) as running:
