@@ -53,6 +53,17 @@ ALLOWED = {
         'sweeping',
         'training',
     },
+    'selection': {
+        'configs',
+        'console',
+        'data',
+        'errors',
+        'evaluation',
+        'reporting',
+        'selection',
+        'sweeping',
+        'training',
+    },
     'report': {'command_line', 'console', 'errors', 'evaluation', 'reporting', 'training'},
     'sweep': {'command_line', 'configs', 'console', 'errors', 'sweeping', 'training'},
 }

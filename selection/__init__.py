@@ -1,0 +1,1 @@
+"""The method: from a data set to a recommended net, with its uncertainty."""

@@ -1,0 +1,1 @@
+"""What a choice says to its readers: the page and its words."""
