@@ -41,7 +41,9 @@ class Net:
     cost: float
     rung: int | None = None
 
-    def changed(self, name: str, label: str, changes: Mapping[str, Any], cost: float = 1.0) -> 'Net':
+    def changed(
+        self, name: str, label: str, changes: Mapping[str, Any], cost: float = 1.0
+    ) -> 'Net':
         """Returns this net with changes: no rung any more.
 
         Args:

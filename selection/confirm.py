@@ -121,4 +121,3 @@ def _evaluate(driver: 'Driver', folder: str) -> None:
     seconds = _LAYERS_RUNS * result['seconds']['total'] + _EVALUATION_SECONDS
     with_layers = driver.clock.seconds() + seconds < (driver.request.budget.seconds or np.inf)
     evaluate_run(run.path, split='test', with_layers=with_layers, quiet=True)
-

@@ -154,4 +154,3 @@ class Data:
         if measure != 'accuracy':
             return None
         return float(np.bincount(self.labels).max() / len(self.labels))
-

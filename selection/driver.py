@@ -127,8 +127,9 @@ class Driver:
         self.quiet = Console(quiet=True)
         self.data = Data(request.base, console)
         classes = self.data.source.class_names
-        self.costs = costs.read(pathlib.Path(request.costs_file), classes) if (
-            request.costs_file) else None
+        self.costs = (
+            costs.read(pathlib.Path(request.costs_file), classes) if (request.costs_file) else None
+        )
         objective = 'validation_accuracy' if classes else 'validation_loss'
         self.sweep = sweep_default.get_config(
             request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
@@ -245,9 +246,7 @@ class Driver:
     def _scores(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the score of each image from what a run predicted."""
         if 'logits' in found:
-            return scores_of(
-                found['logits'], found['label'], self.measure, self.costs
-            )
+            return scores_of(found['logits'], found['label'], self.measure, self.costs)
         deviation = self.data.labels.std()
         return -(((found['prediction'] - found['label']) / deviation) ** 2)
 

@@ -86,7 +86,9 @@ class Search:
         new = [run for run in runs if run.key not in self.record.outcomes]
         used = self.budget.total - self.budget.left()
         price = self.budget.price(new, self.record)
-        return not new or (used + price <= share * self.budget.total and price <= self.budget.left())
+        return not new or (
+            used + price <= share * self.budget.total and price <= self.budget.left()
+        )
 
     def train(self, runs: Sequence[Run]) -> Stage:
         """Has those runs trained whose outcome is not known, in their order, each once."""
@@ -149,8 +151,15 @@ class Search:
         self.answers = [a for a in self.answers if (a.stage, a.name, a.reference) != pair]
         self.answers.append(
             Answered(
-                stage=stage, question=text, name=verdict.name, reference=verdict.reference,
-                difference=verdict.difference, half_width=verdict.half_width, runs=verdict.runs,
-                answer=verdict.answer, settle=verdict.settle.sentence, idea=idea,
+                stage=stage,
+                question=text,
+                name=verdict.name,
+                reference=verdict.reference,
+                difference=verdict.difference,
+                half_width=verdict.half_width,
+                runs=verdict.runs,
+                answer=verdict.answer,
+                settle=verdict.settle.sentence,
+                idea=idea,
             )  # fmt: skip
         )
