@@ -11,6 +11,7 @@ from errors import UserError, did_you_mean
 from training.run_folder import RunFolder
 
 FILE = 'choice.json'
+RECOMMENDED_CONFIG = 'recommended_config.py'  # Beside it, for train.py.
 _T = TypeVar('_T')
 
 

@@ -1,6 +1,6 @@
 """Figures of a choice in words: shares in per cent and points, losses as they are."""
 
-from selection.choice import MEASURES, Choice
+from selection.choice import MEASURES, Answered, Choice
 
 
 def value(measure: str, figure: float | None) -> str:
@@ -40,6 +40,12 @@ def change(measure: str, difference: float) -> str:
 def change_with_interval(measure: str, difference: float, low: float, high: float) -> str:
     """Returns a gain such as '+0.1 (-0.7 to +0.9)'."""
     return f'{change(measure, difference)} ({change(measure, low)} to {change(measure, high)})'
+
+
+def gain(measure: str, one: Answered) -> str:
+    """Returns the difference of a verdict with its interval."""
+    ends = one.difference - one.half_width, one.difference + one.half_width
+    return change_with_interval(measure, one.difference, *ends)
 
 
 def holds(choice: Choice) -> str:

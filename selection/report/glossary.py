@@ -83,12 +83,12 @@ GLOSSARY = {
     'layer': 'one step of a net: numbers in, numbers out, with weights that are learned',
     'convolution': 'a layer that looks at each small window of the image (3x3, say) with the same '
     'weights',
-    'filter': 'one pattern that a convolution looks for; its *width* is how many filters it has',
+    'filter': 'one pattern that a convolution looks for; its width is how many filters it has',
     'block': 'a few layers that belong together: convolution, normalisation, activation',
     'stage': 'the blocks between two halvings of the image',
     'depth': 'how many layers that learn stand behind each other',
-    'pooling': 'joining neighbouring values into one, so that the image gets smaller; *global '
-    'average pooling* takes the mean over the whole image',
+    'pooling': 'joining neighbouring values into one, so that the image gets smaller; global '
+    'average pooling takes the mean over the whole image',
     'skip connection': 'adds the input of a block to its output, so that a block need only learn '
     'what is missing',
     'parameter': 'a weight that is learned',
@@ -112,8 +112,8 @@ GLOSSARY = {
     'examples, or few runs',
     'delta': 'the smallest difference that matters, which is chosen before',
     'resolution': 'the smallest difference that these data can show after so many runs',
-    'verdict': '*better* and *worse*: sure, but for a small chance of error. *No better*: a gain '
-    'of delta or more is ruled out. *Cannot tell*: neither',
+    'verdict': 'better and worse: sure, but for a small chance of error. No better: a gain '
+    'of delta or more is ruled out. Cannot tell: neither',
     'constant predictor': 'says the commonest class whatever it sees; who does not beat it has '
     'learned nothing',
     'linear classifier': 'a net with no layers in between: weighs the pixels and adds up',

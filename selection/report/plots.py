@@ -147,14 +147,8 @@ def verdicts(choice: Choice, said: Sequence[Answered]) -> Picture:
     for answer in dict.fromkeys(one.answer for one in said):
         axes.scatter([], [], color=_ANSWERS[answer], label=answer)
     legend(figure)
-    listed = '; '.join(f'{one.question} {gain(measure, one)}: {one.answer}' for one in said)
+    listed = '; '.join(f'{one.question} {figures.gain(measure, one)}: {one.answer}' for one in said)
     return drawn(figure, f'Gain in each question with its interval: {listed}.')
-
-
-def gain(measure: str, one: Answered) -> str:
-    """Returns the difference of a verdict with its interval."""
-    ends = one.difference - one.half_width, one.difference + one.half_width
-    return figures.change_with_interval(measure, one.difference, *ends)
 
 
 def _axes(choice: Choice, shown: Sequence[Any]) -> tuple[Figure, Axes]:

@@ -59,6 +59,35 @@ def open_verdicts(choice: Choice) -> list[Answered]:
     ]  # fmt: skip
 
 
+def uncertain(choice: Choice) -> list[str]:
+    """Returns what is not known, each with what would settle it."""
+    measure = choice.measure
+    said = []
+    for v in open_verdicts(choice):
+        said.append(f'{v.question} {figures.gain(measure, v)}: cannot tell. {v.settle}'.strip())
+    single = [c for c in choice.candidates if c.mean is not None and c.low is None
+              and c.role != 'constant']  # fmt: skip
+    if single:
+        few = 'have' if len(single) > 1 else 'has'
+        said.append(f'{count(len(single), "net")} {few} no interval: too few runs for one.')
+    if choice.resolution is not None and choice.resolution > choice.delta:
+        said.append(
+            f'Differences below {figures.size(measure, choice.resolution)} cannot be seen with '
+            f'these {figures.holds(choice)} and runs, and delta is '
+            f'{figures.size(measure, choice.delta)}: more {figures.holds(choice)}, more runs, or a '
+            'larger delta.'
+        )
+    if choice.twice_the_data is None:
+        said.append(f'What more {figures.holds(choice)} would bring was not measured.')
+    elif choice.twice_the_data.low <= 0:
+        said.append(f'Whether twice the {figures.holds(choice)} would bring anything is open.')
+    return [
+        *said,
+        f'All figures are of nets trained on these {figures.holds(choice)}. Another collection of '
+        'them would give other figures, and none here says by how much.',
+    ]
+
+
 def _none(choice: Choice) -> str:
     if choice.candidates and all(c.status == 'infeasible' for c in choice.candidates):
         reasons = list(dict.fromkeys(c.reason for c in choice.candidates if c.reason))
