@@ -69,6 +69,8 @@ def _recommended(choice: Choice, folder: pathlib.Path) -> dict[str, Any] | None:
         if bounded
         else '',
         'runs': figures.count(chosen.runs, 'run'),
+        'learned': words.beats_constant(choice, chosen),
+        'reach': figures.size(choice.measure, choice.delta / 2),
         'command': f'python train.py --config={config}',
     }
 
@@ -90,7 +92,6 @@ def _final(choice: Choice, folder: pathlib.Path) -> dict[str, Any] | None:
         else [drawings.numbers(run)],
         'sheets': drawings.sheets(run) if classes else [],
         'layer_pictures': drawings.layer_pictures(run),
-        'report': f'python report.py {shlex.quote(os.fspath(path))}',
     }
 
 

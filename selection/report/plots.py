@@ -19,7 +19,7 @@ from sweeping.reading.heights import Heights
 from sweeping.reading.plots import legend
 from sweeping.reading.summary import front
 
-_SIZE = (4.8, 3.8)
+_SIZE = (5.2, 4.0)
 _ORANGE = '#c26a12'
 _ANSWERS = {'better': BLUE, 'worse': _ORANGE, 'no better': GREY, 'cannot tell': 'black'}
 _MOST_NAMED = 4  # Baselines that have a line of their own.
@@ -43,7 +43,7 @@ def growth(choice: Choice) -> Picture | None:
     sizes = sorted({c.image_size or 0 for c in rungs})
     for i, size in enumerate(sizes):
         line = sorted((c for c in rungs if (c.image_size or 0) == size), key=lambda c: c.depth)
-        aside = 0.06 * (i - (len(sizes) - 1) / 2)  # Intervals of several lines stand side by side.
+        aside = 0.12 * (i - (len(sizes) - 1) / 2)  # Intervals of several lines stand side by side.
         _estimates(axes, [c.depth + aside for c in line], line,
                    colormaps['viridis'](0.75 * i / max(1, len(sizes) - 1)),
                    f'{size} pixels' if size else 'ladder', '-o')  # fmt: skip
@@ -117,7 +117,7 @@ def learning_curve(choice: Choice) -> Picture | None:
         return None
     figure, axes = _axes(choice, points)
     _estimates(axes, [p.images for p in points], points, BLUE, '_', '-o')
-    if points[-1].images > 4 * points[0].images:
+    if points[-1].images > 3 * points[0].images:
         logarithmic(axes, points[0].images, points[-1].images)
     axes.set_xlabel(f'training {figures.holds(choice)}')
     listed = '; '.join(
@@ -151,13 +151,20 @@ def verdicts(choice: Choice, said: Sequence[Answered]) -> Picture:
     return drawn(figure, f'Gain in each question with its interval: {listed}.')
 
 
+def heights(choice: Choice, shown: Sequence[Any]) -> Heights:
+    """Returns the axis of the measure that shows the means of `shown` and their intervals."""
+    seen = [x for each in shown for x in (each.mean, *_ends(each)) if not math.isnan(x)]
+    if MEASURES[choice.measure].is_share:
+        seen = [min(max(x, 0.0), 1.0) for x in seen]
+    return Heights(choice.measure, seen)
+
+
 def _axes(choice: Choice, shown: Sequence[Any]) -> tuple[Figure, Axes]:
-    """Returns axes whose height shows the means of `shown`, and their intervals as far as fits."""
+    """Returns axes whose height shows the means of `shown` with their intervals."""
     figure = Figure(figsize=_SIZE, layout='constrained')
     axes = figure.add_subplot()
     measure = MEASURES[choice.measure]
-    ends = [x for each in shown for x in _ends(each) if not math.isnan(x)]
-    Heights(choice.measure, [each.mean for each in shown], ends).dress(axes)
+    heights(choice, shown).dress(axes)
     axes.set_ylabel(f'{measure.heading}, on the folds left out')
     return figure, axes
 

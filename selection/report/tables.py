@@ -69,7 +69,7 @@ def ideas(choice: Choice) -> Table:
     """Returns where the ideas come from that were asked about."""
     asked = dict.fromkeys(one.idea for one in choice.verdicts if one.idea in IDEAS)
     rows = [[IDEAS[key].idea, IDEAS[key].net, IDEAS[key].paper] for key in asked]
-    return Table('Where the ideas come from', ['idea', 'known from', 'paper'], rows, (2,))
+    return Table('Where the ideas come from', ['idea', 'known from', 'paper'], rows, (0, 2))
 
 
 def baselines(choice: Choice) -> Table:

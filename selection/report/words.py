@@ -12,13 +12,17 @@ _SIMPLE = ('constant', 'linear')
 def paragraph(choice: Choice) -> str:
     """Returns the answer in a few sentences, with its uncertainty, from the figures of the run."""
     chosen = choice.candidate(choice.recommended)
-    if chosen is None:
-        return ' '.join([_none(choice), *_end(choice)])
-    said = [_answer(choice, chosen)]
-    if chosen.mean is not None:
+    said = [headline(choice)]
+    if chosen is not None and chosen.mean is not None:
         said += [*_neighbours(choice, chosen), *_test(choice), *_data(choice, chosen)]
         said += _more(choice)
     return ' '.join([*said, *_goal(choice), *_end(choice)])
+
+
+def headline(choice: Choice) -> str:
+    """Returns the first sentence: which net, and how good it is."""
+    chosen = choice.candidate(choice.recommended)
+    return _none(choice) if chosen is None else _answer(choice, chosen)
 
 
 def net(choice: Choice, candidate: Candidate) -> str:
@@ -201,7 +205,7 @@ def _data(choice: Choice, chosen: Candidate) -> list[str]:
     what = f'Your {choice.images:,} {figures.holds(choice)}'
     if choice.resolution is None:
         if chosen.low is None and chosen.runs:
-            return [f'These are figures of {count(chosen.runs, "run")}, so a few '
+            return [f'Each figure is of {count(chosen.runs, "run")}, so a few '
                     f'{"points" if MEASURES[choice.measure].is_share else "per cent"} may be '
                     'luck.']  # fmt: skip
         return []
