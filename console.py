@@ -8,10 +8,12 @@ from typing import Any
 
 from rich import progress
 from rich.console import Console as RichConsole
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 _PATIENCE_SECONDS = 2.0
+_WIDTH = 100  # Where there is no terminal.
 _WIDEST = 1000  # Of a table in characters, where there is no terminal.
 
 
@@ -124,6 +126,23 @@ class Console:
             return
         with self._rich.status('') as status:
             yield lambda text: status.update(Text(text, no_wrap=True, overflow='ellipsis'))
+
+    @property
+    def width(self) -> int:
+        """Characters of a line: of the terminal, or as many as most people see at once."""
+        return self._rich.width if self._rich.is_terminal else _WIDTH
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Sequence[str]], None] | None]:
+        """Keeps a few lines at the bottom of a terminal while the block runs, and after it.
+
+        Gives the function that changes them; None where there is no terminal, or under `quiet`.
+        """
+        if self._quiet or not self._rich.is_terminal:
+            yield None
+            return
+        with Live(console=self._rich, auto_refresh=False) as shown:
+            yield lambda lines: shown.update(Text('\n'.join(lines)), refresh=True)
 
     def _patient(self, text: str, done: int) -> Callable[[int], None]:
         begun, said = time.monotonic(), False

@@ -6,23 +6,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from console import interval, percent
 from errors import UserError
-from evaluation import plots
 from evaluation.metrics import HEADINGS, SHARES
-from reporting import comparison, pictures, template
-from reporting.pictures import Picture
+from reporting import comparison, drawings, template
 from reporting.runs import Run, check_same_data
-
-_LAYERS = (
-    ('layers*.png', 'what each block brings', True),
-    ('filters*.png', 'filters of the first layer', False),
-    ('feature*.png', 'feature maps through the depth', False),
-    ('grad*cam*.png', 'what decided (Grad-CAM)', False),
-    ('receptive*.png', 'receptive fields on an image', False),
-)
 
 
 def write(runs: Sequence[Run], output: pathlib.Path) -> None:
@@ -41,7 +29,7 @@ def write(runs: Sequence[Run], output: pathlib.Path) -> None:
         pathlib.Path(__file__).with_name('page.html.jinja'),
         runs=[_described(run, i) for i, run in enumerate(runs, 1)],
         compared=compared,
-        curves=_curves(runs) if compared else None,
+        curves=drawings.curves(runs) if compared else None,
     )
     figures = {
         'runs': [
@@ -71,15 +59,15 @@ def _described(run: Run, number: int) -> dict[str, Any]:
         'holds': 'images' if len(run.result['input_shape']) == 3 else 'examples',
         'summary': _summary(run),
         'figures': _figures(content['figures'], content['training']),
-        'curves': _curves([run]),
-        'norms': _norms(run),
-        'confusion': _confusion(run) if classes else None,
-        'reliability': _reliability(run) if classes else None,
-        'recalls': _recalls(run) if classes else None,
-        'two_classes': _two_classes(run) if content.get('two_classes') else None,
-        'numbers': None if classes else _numbers(run),
-        'sheets': _sheets(run) if classes else [],
-        'layer_pictures': _layer_pictures(run),
+        'curves': drawings.curves([run]),
+        'norms': drawings.norms(run),
+        'confusion': drawings.confusion(run) if classes else None,
+        'reliability': drawings.reliability(run) if classes else None,
+        'recalls': drawings.recalls(run) if classes else None,
+        'two_classes': drawings.two_classes(run) if content.get('two_classes') else None,
+        'numbers': None if classes else drawings.numbers(run),
+        'sheets': drawings.sheets(run) if classes else [],
+        'layer_pictures': drawings.layer_pictures(run),
         'recognised': sorted(
             (row for row in content.get('per_class', ()) if row['recall']['value'] is not None),
             key=lambda row: row['recall']['value'],
@@ -136,93 +124,3 @@ def _figures(figures: Mapping[str, Any], training: Mapping[str, Any]) -> list[di
             'training': written(t['value']) if t else '-',
         })  # fmt: skip
     return rows
-
-
-# Pictures.
-
-
-def _curves(runs: Sequence[Run]) -> list[Picture]:
-    """Returns the learning curves of one run, or of several in one plot."""
-    drawn = []
-    for name in ('loss', 'accuracy') if runs[0].class_names else ('loss',):
-        ends = '; '.join(
-            f'{run.name} from {run.lines[0][key]:.3f} to {run.lines[-1][key]:.3f}'
-            for run in runs
-            if run.lines
-            for key in [f'validation_{name}']
-        )
-        figure = pictures.curve(name, {run.name: run.lines for run in runs if run.lines})
-        drawn.append(pictures.drawn(figure, f'Learning curve, validation {name}: {ends}.'))
-    return drawn
-
-
-def _norms(run: Run) -> Picture | None:
-    if not run.lines or 'gradient_norms' not in run.lines[0]:
-        return None  # A run of an earlier version.
-    parts = ', '.join(run.lines[0]['gradient_norms'])
-    alt = f'Norms of the gradients and of the weights of {parts}, by epoch.'
-    return pictures.drawn(pictures.norms(run.lines), alt)
-
-
-def _confusion(run: Run) -> Picture:
-    pairs = run.content['mistakes']['pairs']
-    most = ', '.join(f'{p["label"]} as {p["prediction"]} {p["count"]}' for p in pairs[:3])
-    alt = f'Confusion matrix; most often confused: {most or "none"}. All counts: confusion.csv.'
-    return pictures.drawn(plots.confusion(run.content), alt)
-
-
-def _reliability(run: Run) -> Picture:
-    calibration = run.content['calibration']
-    alt = (
-        'Reliability diagram: accuracy against probability; calibration error '
-        f'{percent(calibration["plain"]["expected_calibration_error"])}, with temperature '
-        f'{percent(calibration["scaled"]["expected_calibration_error"])}.'
-    )
-    return pictures.drawn(plots.reliability(calibration), alt)
-
-
-def _recalls(run: Run) -> Picture:
-    alt = 'Recall of each class with its interval; the figures are in the table.'
-    return pictures.drawn(plots.recalls(run.content), alt)
-
-
-def _two_classes(run: Run) -> Picture:
-    figures, name = run.content['two_classes'], run.class_names[1]
-    alt = f'ROC and precision-recall curve of {name}; area {figures["roc_auc"]["value"]:.3f}.'
-    return pictures.drawn(plots.two_classes(figures, name), alt)
-
-
-def _numbers(run: Run) -> Picture:
-    table = np.genfromtxt(
-        run.folder / 'predictions.csv', delimiter=',', names=True, usecols=(-2, -1)
-    )
-    table = np.atleast_1d(table)
-    alt = f'Predictions against targets of {len(table)} examples.'
-    return pictures.drawn(plots.errors_of_numbers(table['prediction'], table['target']), alt)
-
-
-def _sheets(run: Run) -> list[dict[str, Any]]:
-    """Returns the contact sheets of mistakes, with what they show."""
-    mistakes, suspects = run.content['mistakes'], run.content['suspects']
-    named = [
-        ('Most confident mistakes', mistakes['most_confident']),
-        *((f'{p["label"]} taken for {p["prediction"]} ({p["count"]})', p['sheet'])
-          for p in mistakes['pairs']),
-        ('Least sure, right or wrong', mistakes['least_sure']),
-        (f'Labels to look at ({suspects["flagged"]} of {suspects["examined"]})',
-         suspects['sheet']),
-    ]  # fmt: skip
-    return [
-        {'title': title, 'picture': pictures.stored(run.folder / file, f'Photos: {title}')}
-        for title, file in named
-        if file and (run.folder / file).is_file()
-    ]
-
-
-def _layer_pictures(run: Run) -> list[dict[str, Any]]:
-    """Returns the pictures that `evaluate.py --layers` left, by their file names."""
-    return [
-        {'title': title, 'picture': pictures.stored(file, f'{file.stem}: {title}', plot)}
-        for pattern, title, plot in _LAYERS
-        for file in sorted(run.folder.glob(pattern))
-    ]

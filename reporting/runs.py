@@ -99,15 +99,19 @@ def to_be_judged(path: str) -> str:
     return ''
 
 
-def read(path: str) -> Run:
+def read(path: str, split: str = _SPLIT) -> Run:
     """Reads a run that was evaluated.
+
+    Args:
+      path: of the run folder.
+      split: whose evaluation is read.
 
     Raises:
       UserError: there is no run that has ended well.
     """
     folder = RunFolder(path)
     config, result = read_run(folder)
-    evaluation = folder.path / 'evaluation' / _SPLIT
+    evaluation = folder.path / 'evaluation' / split
     return Run(
         path=folder.path,
         config=_flat(config),

@@ -11,6 +11,7 @@ from errors import UserError, did_you_mean
 from training.run_folder import RunFolder
 
 FILE = 'choice.json'
+RECOMMENDED_CONFIG = 'recommended_config.py'  # Beside it, for train.py.
 _T = TypeVar('_T')
 
 
@@ -328,4 +329,6 @@ def _value(kind: Any, content: Any) -> Any:
         return None if content is None else _value(typing.get_args(kind)[0], content)
     if typing.get_origin(kind) is tuple:
         return tuple(_value(typing.get_args(kind)[0], each) for each in content)
-    return _built(kind, content) if dataclasses.is_dataclass(kind) else content
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _built(kind, content)
+    return content
