@@ -5,6 +5,7 @@ of it is arithmetic on names and numbers: nothing is built here.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -266,7 +267,7 @@ class Space:
 
     def _dense(self, hidden: tuple[int, ...]) -> Net:
         units = (self._inputs(None), *hidden, self._facts.outputs)
-        cost = sum(2.0 * a * b for a, b in zip(units, units[1:], strict=False))
+        cost = sum(2.0 * a * b for a, b in itertools.pairwise(units))
         said = ' and '.join(map(str, hidden))
         name = 'x'.join(map(str, hidden))
         return Net(

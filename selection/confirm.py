@@ -1,5 +1,6 @@
 """Confirmation: the choice and the baselines on all training data, and the test split, once."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,9 +88,9 @@ def _judged(driver: 'Driver', name: str, folders: list[str]) -> Confirmed:
     weights = weights_of(driver.data.source.labels[driver.data.test], driver.measure)
     runs = np.average(scores, axis=1, weights=weights)
     mean, count = float(runs.mean()), len(runs)
-    found = {'name': name, 'runs': tuple(folders), 'test': tuple(map(float, runs)), 'mean': mean}
+    found = Confirmed(name, tuple(folders), tuple(map(float, runs)), mean)
     if count < 2:
-        return Confirmed(**found)
+        return found
     of_seeds = float(runs.var(ddof=1))
     apart = weights * (scores.mean(axis=0) - mean)
     of_images = float(apart.var(ddof=1)) / scores.shape[1]
@@ -97,8 +98,8 @@ def _judged(driver: 'Driver', name: str, folders: list[str]) -> Confirmed:
     normal = float(norm.ppf((1 + _LEVEL) / 2))
     half = np.hypot(normal * np.sqrt(of_images), quantile * np.sqrt(of_seeds / count))
     new = quantile * np.sqrt(of_seeds * (1 + 1 / count))
-    return Confirmed(
-        **found, low=mean - float(half), high=mean + float(half),
+    return dataclasses.replace(
+        found, low=mean - float(half), high=mean + float(half),
         prediction_low=mean - float(new), prediction_high=mean + float(new),
     )  # fmt: skip
 

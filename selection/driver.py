@@ -127,15 +127,16 @@ class Driver:
         self.quiet = Console(quiet=True)
         self.data = Data(request.base, console)
         classes = self.data.source.class_names
-        self.costs = (
-            costs.read(pathlib.Path(request.costs_file), classes) if (request.costs_file) else None
-        )
+        self.costs = None
+        if request.costs_file:
+            self.costs = costs.read(pathlib.Path(request.costs_file), classes)
         objective = 'validation_accuracy' if classes else 'validation_loss'
+        limits = {f'limits.{name}': most for name, most in request.limits.items()}
         self.sweep = sweep_default.get_config(
             request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
-            objective=objective, **{f'limits.{name}': most for name, most in request.limits.items()},
+            objective=objective, **limits,
         )  # fmt: skip
-        self.measure = request.measure if classes else 'loss'
+        self.measure: Any = request.measure if classes else 'loss'
         weights = weights_of(self.data.labels, self.measure)
         self.record = Record(
             request.base.dataset.folds, self.data.groups(), weights, cost=request.cost

@@ -42,10 +42,10 @@ def _parts(search: Search, net: Net) -> list[tuple[Net, float]]:
 def twice_the_data(search: Search, net: Net, perfect: float) -> Gain | None:
     """Returns the expected gain of twice the data; None where the parts were not trained.
 
-    What is missing to the perfect score falls with the number of images like a power of it (Hestness
-    et al. 2017, "Deep learning scaling is predictable, empirically", section 2), of which the mean
-    exponent from a quarter to a half and from there to all is taken. Bounds are percentiles over
-    draws of the three means from their errors.
+    What is missing to the perfect score falls with the number of images like a power of it
+    (Hestness et al. 2017, "Deep learning scaling is predictable, empirically", section 2), of which
+    the mean exponent from a quarter to a half and from there to all is taken. Bounds are
+    percentiles over draws of the three means from their errors.
 
     Args:
       search: after the stage that trains on parts.

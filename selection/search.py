@@ -161,5 +161,5 @@ class Search:
                 answer=verdict.answer,
                 settle=verdict.settle.sentence,
                 idea=idea,
-            )  # fmt: skip
+            )
         )

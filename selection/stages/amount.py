@@ -19,7 +19,8 @@ def stage(search: Search) -> Stage:
 
 def parts(search: Search, net: Net) -> list[Net]:
     """Returns a net on parts of the images; no candidates, since they are judged by fewer."""
+    whole = search.settings.subset
     return [
-        net.changed(name, f'{name} of the images', {'dataset.subset': share * search.settings.subset})
+        net.changed(name, f'{name} of the images', {'dataset.subset': share * whole})
         for name, share in SHARES.items()
-    ]  # fmt: skip
+    ]

@@ -1,5 +1,7 @@
 """Repeats of the rungs near the best, equally many for all; clearly inferior nets leave."""
 
+import itertools
+
 from selection.candidates import Net
 from selection.search import Search, Stage
 
@@ -40,7 +42,7 @@ def compare(search: Search, contenders: list[Net]) -> None:
     if len(nets) < 2:
         return
     rungs = sorted((n for n in nets if n.rung is not None), key=lambda n: (n.size or 0, n.depth))
-    for smaller, larger in zip(rungs, rungs[1:], strict=False):
+    for smaller, larger in itertools.pairwise(rungs):
         if smaller.size == larger.size:
             text = f'Are {larger.depth} {search.space.layer}s better than {smaller.depth}'
             where = f' at {larger.size} pixels' if len(search.space.sizes) > 1 else ''
