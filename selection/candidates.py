@@ -146,10 +146,10 @@ class Space:
         return [
             dataclasses.replace(resnet, name=f'resnet-20{self._where(size)}', rung=None,
                                 label=f'ResNet-20 (He et al. 2016), {size} pixels'),
+            self._two_blocks(size),
             dataclasses.replace(wide, name=f'wide-shallow{self._where(size)}', rung=None,
                                 label=f'2 convolutions of {8 * self._width} and '
                                       f'{16 * self._width} filters, {size} pixels'),
-            self._two_blocks(size),
         ]  # fmt: skip
 
     def _two_blocks(self, size: int) -> Net:

@@ -1,15 +1,14 @@
 """Confirmation: the choice and the baselines on all training data, and the test split, once."""
 
-import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from selection import ledger
 from selection.candidates import Net
-from selection.choice import Confirmed
+from selection.choice import MEASURES, Confirmed
 from selection.verdict import scores_of, weights_of
 from training.run_folder import RunFolder
 
@@ -64,7 +63,7 @@ def confirm(driver: 'Driver') -> dict[str, Any] | None:
     if recommended.name not in by_net:
         return None
     ledgered = ledger.open_test(driver.folder, [*by_net], driver.request.forced)
-    confirmed = tuple(_judged(driver, name, there) for name, there in by_net.items())
+    confirmed = _judged(driver, by_net)
     final = by_net[recommended.name][0]
     _evaluate(driver, final)
     return {'confirmed': confirmed, 'openings': ledgered, 'final_run': final}
@@ -77,31 +76,46 @@ def _values(driver: 'Driver', net: Net, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judged(driver: 'Driver', name: str, folders: list[str]) -> Confirmed:
-    """Returns what runs come to on the test split, with the interval for a new run.
+def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirmed, ...]:
+    """Returns what nets come to on the test split, with intervals of the mean and of a new run.
 
-    A new run differs by its seed alone from these, so its interval is that of Student's t for
-    one more observation: mean ± t * s * sqrt(1 + 1 / n). The interval of the mean counts the test
-    images too: var / N + s^2 / n.
+    With n runs of a net, s^2 the variance of runs pooled over the nets (few seeds tell little of
+    one), and var the variance of an image's mean score over N images: that of the mean is
+    var / N + s^2 / n. A new run is judged by the same images and differs by its seed: its
+    interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more observation.
     """
-    scores = np.stack([_test_scores(driver, folder) for folder in folders])
+    scores = {
+        name: np.stack([_test_scores(driver, folder) for folder in of_net])
+        for name, of_net in folders.items()
+    }
     weights = weights_of(driver.data.source.labels[driver.data.test], driver.measure)
-    runs = np.average(scores, axis=1, weights=weights)
-    mean, count = float(runs.mean()), len(runs)
-    found = Confirmed(name, tuple(folders), tuple(map(float, runs)), mean)
-    if count < 2:
-        return found
-    of_seeds = float(runs.var(ddof=1))
-    apart = weights * (scores.mean(axis=0) - mean)
-    of_images = float(apart.var(ddof=1)) / scores.shape[1]
-    quantile = float(student.ppf((1 + _LEVEL) / 2, count - 1))
-    normal = float(norm.ppf((1 + _LEVEL) / 2))
-    half = np.hypot(normal * np.sqrt(of_images), quantile * np.sqrt(of_seeds / count))
+    runs = {name: np.average(each, axis=1, weights=weights) for name, each in scores.items()}
+    freedom = sum(len(each) - 1 for each in runs.values())
+    apart = sum(float(((each - each.mean()) ** 2).sum()) for each in runs.values())
+    found = []
+    for name, each in runs.items():
+        mean, count = float(each.mean()), len(each)
+        bounds = _bounds(mean, count, apart / freedom, freedom, (
+            float((weights * (scores[name].mean(axis=0) - mean)).var(ddof=1)) / len(weights)
+        )) if freedom else (None,) * 4  # fmt: skip
+        sign = -1 if MEASURES[driver.measure].less_is_better else 1
+        low, high, new_low, new_high = (None if b is None else sign * b for b in bounds[::sign])
+        if sign < 0:
+            low, high, new_low, new_high = new_low, new_high, low, high
+        test = tuple(sign * float(score) for score in each)
+        found.append(Confirmed(name, tuple(folders[name]), test, sign * mean, low, high, new_low,
+                               new_high))  # fmt: skip
+    return tuple(found)
+
+
+def _bounds(
+    mean: float, count: int, of_seeds: float, freedom: int, of_images: float
+) -> tuple[float, float, float, float]:
+    """Returns bounds of the mean, and of one new run."""
+    quantile = float(student.ppf((1 + _LEVEL) / 2, freedom))
+    half = quantile * np.sqrt(of_images + of_seeds / count)
     new = quantile * np.sqrt(of_seeds * (1 + 1 / count))
-    return dataclasses.replace(
-        found, low=mean - float(half), high=mean + float(half),
-        prediction_low=mean - float(new), prediction_high=mean + float(new),
-    )  # fmt: skip
+    return mean - half, mean + half, mean - new, mean + new
 
 
 def _test_scores(driver: 'Driver', folder: str) -> np.ndarray:

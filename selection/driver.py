@@ -88,8 +88,7 @@ def choose(
 def shown(found: Choice, folder: pathlib.Path, console: Console) -> bool:
     """Prints the answer and where everything is."""
     console.line('', always=True)
-    for sentence in words.paragraph(found):
-        console.line(sentence, always=True)
+    console.line(words.paragraph(found), always=True)
     config = folder / choice.RECOMMENDED_CONFIG
     console.line(
         f'Everything is in {folder}: the report {folder / page.FILE}, the config {config}, the '
