@@ -1,10 +1,11 @@
 """How often verdicts are wrong, and what they can see, in simulation, beside other rules.
 
   python benchmarks/verdict.py                about 2 minutes on one core
-  python benchmarks/verdict.py --pairs=4000   more pairs of candidates in each setting
+  python benchmarks/verdict.py --pairs=10000   more pairs of candidates in each setting
   python benchmarks/verdict.py --json=FILE    the figures, with versions and hardware
 
-The model is probit. Run j of candidate c leaves out fold k of repeat m and is right on image i where
+The model is probit. The run of candidate c that leaves out fold k of repeat m is right on image i
+of that fold where
 
   s Phi^-1(accuracy_c) + sqrt(0.7) u_i + sqrt(0.1) w_ci + sqrt(0.2) e_cmi
     + fold_mk + run_cmk + lasting_c  >  0
@@ -38,7 +39,7 @@ from benchmarks import report
 from evaluation import intervals
 from selection import looks, spread, verdict
 
-_PAIRS = flags.DEFINE_integer('pairs', 1000, 'Pairs of candidates in each setting.', lower_bound=1)
+_PAIRS = flags.DEFINE_integer('pairs', 2000, 'Pairs of candidates in each setting.', lower_bound=1)
 
 FOLDS = 4
 DELTA = 0.01
@@ -49,7 +50,7 @@ SEED_SDS = (0.003, 0.008, 0.015)
 _SHARES = (0.7, 0.1, 0.2)
 _FOLD_SD = 0.003
 _LASTING_SD = 0.003
-_MORE = 8  # Times as many pairs where the goals are.
+_MORE = 4  # Times as many pairs where the goals are.
 _BLOCK = 250
 _LEVEL = verdict.LEVEL
 # Of the variance between runs that share training images, in corrected tests: K folds.
@@ -102,9 +103,7 @@ def simulate(
         sds = (setting.seed_sd, _FOLD_SD, setting.lasting_sd)
         for row, gains_C in enumerate(gains_GC):
             accuracies = setting.accuracy + gains_C
-            latent = np.array([[latent_sd(a, sd) for sd in sds] for a in accuracies])[
-                ..., None, None
-            ]
+            latent = np.array([[[[latent_sd(a, sd)]] for sd in sds] for a in accuracies])
             shift = sum(latent[:, p] * part for p, part in enumerate(parts))
             total = np.sqrt(1 + (latent**2).sum(axis=1))
             shift = (shift + ndtri(accuracies)[:, None, None] * total).astype(np.float32)
@@ -144,7 +143,7 @@ def _runs(scores: np.ndarray) -> int:
 
 
 def corrected_t(scores: np.ndarray, design: spread.Design) -> np.ndarray:
-    """The corrected resampled t-test: Nadeau and Bengio 2003, section 3; Bouckaert and Frank 2004."""
+    """Corrected resampled t-test (Nadeau and Bengio 2003; of folds: Bouckaert and Frank 2004)."""
     difference, error = _fold_differences(scores, design)
     half = student.isf(_LEVEL, _runs(scores) - 1) * error
     return verdict.answers(difference, (half, half), DELTA)
@@ -157,9 +156,8 @@ def bayesian(scores: np.ndarray, design: spread.Design) -> np.ndarray:
     """
     difference, error = _fold_differences(scores, design)
     exceeds = student.cdf((difference - DELTA) / np.maximum(error, 1e-12), _runs(scores) - 1)
-    return np.select(
-        [exceeds > 1 - _LEVEL, exceeds < _LEVEL], ['better', 'no better'], 'cannot tell'
-    )
+    holds = [exceeds > 1 - _LEVEL, exceeds < _LEVEL]
+    return np.select(holds, ['better', 'no better'], 'cannot tell')
 
 
 def mcnemar(scores: np.ndarray, design: spread.Design) -> np.ndarray:
@@ -218,19 +216,14 @@ def _figures(answers: list[np.ndarray]) -> dict[str, Any]:
 
 def by_look(count: int, seed: int) -> list[dict[str, Any]]:
     """Returns the share of pairs that have an answer after each look, at gains of 0 and 2 delta."""
+    gains_GC = np.array([[0, 0], [DELTA, -DELTA]])
     said: list[list[list[np.ndarray]]] = [[], []]
-    for row, scores, design in simulate(
-        Setting(), np.array([[0, 0], [DELTA, -DELTA]]), count, seed
-    ):
+    for row, scores, design in simulate(Setting(), gains_GC, count, seed):
         said[row].append([answers != 'cannot tell' for answers in ours_by_look(scores, design)])
-    at_0, at_2_delta = (np.concatenate(rows, axis=1).mean(axis=1) for rows in said)
+    shares_GL = [np.concatenate(rows, axis=1).mean(axis=1).tolist() for rows in said]
     return [
-        {
-            'runs': (look + 1) * FOLDS,
-            'at_0': float(at_0[look]),
-            'at_2_delta': float(at_2_delta[look]),
-        }
-        for look in range(len(at_0))
+        {'runs': (look + 1) * FOLDS, 'at_0': at_0, 'at_2_delta': at_2_delta}
+        for look, (at_0, at_2_delta) in enumerate(zip(*shares_GL, strict=True))
     ]
 
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 LOOKS = 3  # Planned: after one, two and three repeats.
 _SHAPE = 0.25  # Wang and Tsiatis's Delta: 0.5 is Pocock's boundary, 0 that of O'Brien and Fleming.
-_POINTS = 401
+_POINTS = 201
 _FAR = 9.0  # Standard deviations beyond which there is nothing.
 
 

@@ -19,29 +19,12 @@ from errors import UserError, did_you_mean
 from evaluation import costs as cost_matrix
 from evaluation import metrics
 from selection import spread
+from selection.answers import Answer, Settle, answers, settle
 
-Answer = Literal['better', 'no better', 'cannot tell', 'worse']
 Measure = Literal['accuracy', 'balanced_accuracy', 'log_loss', 'cost']
 
 LEVEL = 0.05  # Of wrong answers of one kind, all looks together.
 _NEAR = 5 * spread.POINT  # Candidates whose runs vary alike.
-_MOST_REPEATS = 10  # More runs than these repeats take nobody is advised to make.
-_MOST_IMAGES = 100  # Times as many as there are.
-
-
-@dataclasses.dataclass(frozen=True)
-class Settle:
-    """What would settle a comparison, if the difference stays as it is seen.
-
-    Attributes:
-      runs: more of each candidate; None where no number within reach would do, or none is needed.
-      images: more of them, where runs do not do; None otherwise.
-      sentence: for a reader; '' where nothing needs settling.
-    """
-
-    runs: int | None = None
-    images: int | None = None
-    sentence: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,21 +222,6 @@ def differences(scores: np.ndarray) -> np.ndarray:
     return np.einsum('qc,...cmn->...qmn', rows_QC, scores)
 
 
-def answers(
-    difference: np.ndarray, half_widths: tuple[np.ndarray, np.ndarray], delta: float
-) -> np.ndarray:
-    """Returns the answer to each comparison, as `Evidence.compare` has it.
-
-    Args:
-      difference: [...].
-      half_widths: for `better`, and for `no better` and `worse`; each [...].
-      delta: the smallest difference that matters.
-    """
-    above, below = half_widths
-    holds = [difference - above > 0, difference + below < 0, difference + below < delta]
-    return np.select(holds, ['better', 'worse', 'no better'], 'cannot tell')
-
-
 def _verdict(
     name: str,
     reference: str,
@@ -270,38 +238,9 @@ def _verdict(
     answer: Answer = str(answers(found.mean, halves, delta))  # type: ignore[assignment]
     half = {'better': halves[0], 'cannot tell': max(halves)}.get(answer, halves[1])
     open_ = answer == 'cannot tell'
-    settled = _settle(found, delta, levels) if open_ else Settle()
+    settled = settle(found, delta, levels) if open_ else Settle()
     runs = found.repeats * found.folds
     return Verdict(name, reference, float(found.mean), float(half), runs, answer, settled)
-
-
-def _settle(found: spread.Estimate, delta: float, levels: tuple[float, float]) -> Settle:
-    """Solves for the runs, else for the images, at which the difference as seen has an answer."""
-
-    def told(repeats: int, images: int) -> bool:
-        then = found.after(repeats, images)
-        halves = (then.half_width(levels[0]), then.half_width(levels[1]))
-        return str(answers(found.mean, halves, delta)) != 'cannot tell'
-
-    most = max(_MOST_REPEATS, found.repeats)
-    for repeats in range(found.repeats + 1, most + 1):
-        if told(repeats, found.images):
-            runs = (repeats - found.repeats) * found.folds
-            return Settle(runs=runs, sentence=f'About {runs} more runs of each would settle it.')
-    few, many = found.images, _MOST_IMAGES * found.images
-    if not told(most, many):
-        sentence = 'Neither more runs nor more images within reach would settle it.'
-        return Settle(sentence=sentence)
-    while many - few > max(1, found.images // 100):
-        middle = (few + many) // 2
-        few, many = (few, middle) if told(most, middle) else (middle, many)
-    step = 10 ** max(0, math.floor(math.log10(many - found.images)) - 1)
-    images = math.ceil((many - found.images) / step) * step
-    sentence = (
-        f'More runs alone would not settle it; {most * found.folds} runs of each with about '
-        f'{images:,} more images would.'
-    )
-    return Settle(images=images, sentence=sentence)
 
 
 def holm(
