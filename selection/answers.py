@@ -44,7 +44,7 @@ def answers(
     return np.select(holds, ['better', 'worse', 'no better'], 'cannot tell')
 
 
-def settle(found: Estimate, delta: float, levels: tuple[float, float]) -> Settle:
+def settle(found: Estimate, delta: float, levels: tuple[float, float], planned: int) -> Settle:
     """Solves for the runs, else for the images, at which the difference as seen has an answer.
 
     That is h < max(d, delta - d), with V = (lasting + passing / M) / N + run / (K * M) at other M
@@ -54,18 +54,23 @@ def settle(found: Estimate, delta: float, levels: tuple[float, float]) -> Settle
       found: a difference that no answer holds for.
       delta: the smallest difference that matters.
       levels: of `better` and of `no better`.
+      planned: looks.
     """
 
     def told(repeats: int, images: int) -> bool:
         then = found.after(repeats, images)
-        halves = (then.half_width(levels[0]), then.half_width(levels[1]))
+        looks = max(planned, repeats)
+        halves = (then.half_width(levels[0], looks), then.half_width(levels[1], looks))
         return str(answers(found.mean, halves, delta)) != 'cannot tell'
 
     most = max(_MOST_REPEATS, found.repeats)
     for repeats in range(found.repeats + 1, most + 1):
         if told(repeats, found.images):
             runs = (repeats - found.repeats) * found.folds
-            return Settle(runs=runs, sentence=f'About {runs} more runs of each would settle it.')
+            sentence = f'About {runs} more runs of each would settle it'
+            if repeats > planned:
+                sentence += f', in a study planned for {repeats * found.folds}'
+            return Settle(runs=runs, sentence=f'{sentence}.')
     few, many = found.images, _MOST_IMAGES * found.images
     if not told(most, many):
         sentence = 'Neither more runs nor more images within reach would settle it.'

@@ -218,7 +218,9 @@ def test_where_no_runs_would_do_images_would():
         pattern_N = np.tile(np.arange(20), images // 20)
         a, b = (np.tile((pattern_N != k).astype(float), (repeats, 1)) for k in (0, 1))
         folds_MN = (np.arange(images) // 20 + np.arange(repeats)[:, None]) % 4
-        return evidence({'a': a, 'b': b}, folds_MN).compare('a', 'b', DELTA)
+        groups, weights = np.arange(images), np.ones(images)
+        found = Evidence({'a': a, 'b': b}, folds_MN, groups, weights, looks=max(3, repeats))
+        return found.compare('a', 'b', DELTA)
 
     few = compare(400, 3)
     assert (few.answer, few.settle.runs) == ('cannot tell', None)
@@ -259,6 +261,7 @@ def test_the_resolution_is_of_candidates_near_the_best(one):
         ({'groups_N': np.array([0, 1, 2, 3, 3, 4, 5, 6])}, 'one fold'),
         ({'weights_N': np.ones(7)}, '8 images'),
         ({'weights_N': np.zeros(8)}, 'above 0'),
+        ({'looks': 0}, '0 looks are planned'),
     ],
 )
 def test_evidence_that_does_not_fit_is_refused(change, text):
