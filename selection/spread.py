@@ -89,7 +89,7 @@ class Estimate(NamedTuple):
         at_images = (self.lasting + self.passing / self.repeats) / self.images
         return at_images + self.run / (self.folds * self.repeats)
 
-    def half_width(self, level: float) -> np.ndarray:
+    def half_width(self, level: float, looks: int) -> np.ndarray:
         """Returns h, how far the truth may be on one side when this look is one of several.
 
         t at as many degrees of freedom as V has, at the tail beyond `looks.critical`, times the
@@ -99,8 +99,11 @@ class Estimate(NamedTuple):
 
         Args:
           level: how often all looks together may be wrong, one-sided.
+          looks: how many are planned, one after each repeat.
         """
-        return self._quantile(norm.sf(critical(self.repeats, level))) * np.sqrt(self.variance())
+        return self._quantile(norm.sf(critical(self.repeats, level, looks))) * np.sqrt(
+            self.variance()
+        )
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Returns lower and upper bounds for one look, two-sided: both together err by `level`."""

@@ -19,29 +19,13 @@ from errors import UserError, did_you_mean
 from evaluation import costs as cost_matrix
 from evaluation import metrics
 from selection import spread
+from selection.answers import Answer, Settle, answers, settle
+from selection.looks import LOOKS
 
-Answer = Literal['better', 'no better', 'cannot tell', 'worse']
 Measure = Literal['accuracy', 'balanced_accuracy', 'log_loss', 'cost']
 
 LEVEL = 0.05  # Of wrong answers of one kind, all looks together.
 _NEAR = 5 * spread.POINT  # Candidates whose runs vary alike.
-_MOST_REPEATS = 10  # More runs than these repeats take nobody is advised to make.
-_MOST_IMAGES = 100  # Times as many as there are.
-
-
-@dataclasses.dataclass(frozen=True)
-class Settle:
-    """What would settle a comparison, if the difference stays as it is seen.
-
-    Attributes:
-      runs: more of each candidate; None where no number within reach would do, or none is needed.
-      images: more of them, where runs do not do; None otherwise.
-      sentence: for a reader; '' where nothing needs settling.
-    """
-
-    runs: int | None = None
-    images: int | None = None
-    sentence: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +58,8 @@ class Evidence:
       groups_N: int; images of one group (a plant, a patient) are in one fold and are one piece of
         evidence.
       weights_N: of the images; all 1 but for balanced accuracy (`weights_of`).
+      looks: after how many repeats, one after the other, verdicts are planned to be read; never
+        more than planned, see `looks.critical`.
       scale: of one point times 100: 1 for shares; for losses and costs what they are measured in.
 
     Raises:
@@ -86,6 +72,7 @@ class Evidence:
     groups_N: np.ndarray
     weights_N: np.ndarray
     scale: float = 1.0
+    looks: int = LOOKS
 
     def __post_init__(self):
         M, N = np.shape(self.folds_MN)
@@ -95,6 +82,10 @@ class Evidence:
             shape = np.shape(scores)
             if len(shape) != 2 or shape[1] != N or not 1 <= shape[0] <= M:
                 raise ValueError(f'{name!r} has scores {shape}, not of 1 to {M} repeats x {N}.')
+            if shape[0] > self.looks:
+                raise ValueError(
+                    f'{name!r} has {shape[0]} repeats; {self.looks} looks are planned.'
+                )
             if not np.isfinite(scores).all():
                 raise ValueError(f'{name!r} has scores that are no numbers: leave it out.')
         if not (np.all(np.asarray(self.weights_N) > 0) and self.scale > 0):
@@ -181,8 +172,8 @@ class Evidence:
         2 * (0.3 points)**2 (`spread.estimate`). Nadeau and Bengio 2003, "Inference for the
         generalization error", correct the variance between runs for images in common by a factor;
         here they are a term of their own, which is why the error falls with runs. t is at
-        Satterthwaite's degrees of freedom (`Estimate.half_width`), beyond the boundary of a plan of
-        three looks (`looks.critical`), so that looking after each repeat is allowed for.
+        Satterthwaite's degrees of freedom (`Estimate.half_width`), beyond the boundary for the
+        looks that are planned (`looks.critical`), so that looking after each repeat is allowed for.
 
         Answers, the first that holds: `better` where d - h > 0 (though it may be by less than
         delta), `worse` where d + h < 0, `no better` where d + h < delta, else `cannot tell`. To be
@@ -200,7 +191,7 @@ class Evidence:
           ValueError: there are no scores of one, the two are the same, or of the level.
         """
         found = self.difference(name, reference)
-        return _verdict(name, reference, found, delta, (level, level))
+        return _verdict((name, reference), found, delta, (level, level), self.looks)
 
     def resolution(self) -> float:
         """Returns the difference that can typically be seen: 2 * sqrt(V).
@@ -239,69 +230,25 @@ def differences(scores: np.ndarray) -> np.ndarray:
     return np.einsum('qc,...cmn->...qmn', rows_QC, scores)
 
 
-def answers(
-    difference: np.ndarray, half_widths: tuple[np.ndarray, np.ndarray], delta: float
-) -> np.ndarray:
-    """Returns the answer to each comparison, as `Evidence.compare` has it.
-
-    Args:
-      difference: [...].
-      half_widths: for `better`, and for `no better` and `worse`; each [...].
-      delta: the smallest difference that matters.
-    """
-    above, below = half_widths
-    holds = [difference - above > 0, difference + below < 0, difference + below < delta]
-    return np.select(holds, ['better', 'worse', 'no better'], 'cannot tell')
-
-
 def _verdict(
-    name: str,
-    reference: str,
+    pair: tuple[str, str],
     found: spread.Estimate,
     delta: float,
     levels: tuple[float, float],
+    planned: int,
 ) -> Verdict:
     """Returns the verdict at the levels of `better` and of `no better`."""
     if not delta > 0:
         raise UserError(f'The smallest difference that matters is above 0, not {delta:g}.')
     if not all(0 < level < 0.5 for level in levels):
         raise ValueError(f'The level is between 0 and 0.5, not {max(levels):g}.')
-    halves = (found.half_width(levels[0]), found.half_width(levels[1]))
+    halves = (found.half_width(levels[0], planned), found.half_width(levels[1], planned))
     answer: Answer = str(answers(found.mean, halves, delta))  # type: ignore[assignment]
     half = {'better': halves[0], 'cannot tell': max(halves)}.get(answer, halves[1])
     open_ = answer == 'cannot tell'
-    settled = _settle(found, delta, levels) if open_ else Settle()
+    settled = settle(found, delta, levels, planned) if open_ else Settle()
     runs = found.repeats * found.folds
-    return Verdict(name, reference, float(found.mean), float(half), runs, answer, settled)
-
-
-def _settle(found: spread.Estimate, delta: float, levels: tuple[float, float]) -> Settle:
-    """Solves for the runs, else for the images, at which the difference as seen has an answer."""
-
-    def told(repeats: int, images: int) -> bool:
-        then = found.after(repeats, images)
-        halves = (then.half_width(levels[0]), then.half_width(levels[1]))
-        return str(answers(found.mean, halves, delta)) != 'cannot tell'
-
-    most = max(_MOST_REPEATS, found.repeats)
-    for repeats in range(found.repeats + 1, most + 1):
-        if told(repeats, found.images):
-            runs = (repeats - found.repeats) * found.folds
-            return Settle(runs=runs, sentence=f'About {runs} more runs of each would settle it.')
-    few, many = found.images, _MOST_IMAGES * found.images
-    if not told(most, many):
-        sentence = 'Neither more runs nor more images within reach would settle it.'
-        return Settle(sentence=sentence)
-    while many - few > max(1, found.images // 100):
-        middle = (few + many) // 2
-        few, many = (few, middle) if told(most, middle) else (middle, many)
-    step = 10 ** max(0, math.floor(math.log10(many - found.images)) - 1)
-    images = math.ceil((many - found.images) / step) * step
-    sentence = (
-        f'More runs alone would not settle it; {most * found.folds} runs of each with about '
-        f'{images:,} more images would.'
-    )
-    return Settle(images=images, sentence=sentence)
+    return Verdict(*pair, float(found.mean), float(half), runs, answer, settled)
 
 
 def holm(
@@ -325,24 +272,24 @@ def holm(
       UserError, ValueError: as `Evidence.compare`.
     """
     found = [evidence.difference(*pair) for pair in pairs]
-    better = _levels(found, [float(each.mean) for each in found], level)
-    no_better = _levels(found, [delta - float(each.mean) for each in found], level)
+    planned = evidence.looks
+    better = _levels(found, [float(each.mean) for each in found], level, planned)
+    no_better = _levels(found, [delta - float(each.mean) for each in found], level, planned)
     return [
-        _verdict(*pair, each, delta, levels)
-        for pair, each, levels in zip(
-            pairs, found, zip(better, no_better, strict=True), strict=True
-        )
+        _verdict(pair, found[i], delta, (better[i], no_better[i]), planned)
+        for i, pair in enumerate(pairs)
     ]
 
 
 def _levels(
-    found: Sequence[spread.Estimate], distances: Sequence[float], level: float
+    found: Sequence[spread.Estimate], distances: Sequence[float], level: float, planned: int
 ) -> list[float]:
     """Returns the level of each question, by its distance from what is to be excluded."""
+    sure = [d / each.half_width(level, planned) for d, each in zip(distances, found, strict=True)]
     levels, proved = [0.0] * len(found), 0
-    for i in sorted(range(len(found)), key=lambda i: -distances[i] / found[i].half_width(level)):
+    for i in np.argsort(sure)[::-1]:
         levels[i] = level / (len(found) - proved)
-        proved += distances[i] > found[i].half_width(levels[i])
+        proved += distances[i] > found[i].half_width(levels[i], planned)
     return levels
 
 

@@ -41,6 +41,17 @@ ALLOWED = {
     },
     'evaluate': {'command_line', 'errors', 'evaluation', 'training'},
     'reporting': {'console', 'errors', 'evaluation', 'reporting', 'training'},
+    'selection': {
+        'configs',
+        'console',
+        'data',
+        'errors',
+        'evaluation',
+        'reporting',
+        'selection',
+        'sweeping',
+        'training',
+    },
     'sweeping': {
         'configs',
         'console',
