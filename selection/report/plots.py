@@ -19,7 +19,7 @@ from sweeping.reading.heights import Heights
 from sweeping.reading.plots import legend
 from sweeping.reading.summary import front
 
-_SIZE = (5.2, 4.0)
+_SIZE, _LARGE = (4.7, 3.8), (5.8, 4.4)
 _ORANGE = '#c26a12'
 _ANSWERS = {'better': BLUE, 'worse': _ORANGE, 'no better': GREY, 'cannot tell': 'black'}
 _MOST_NAMED = 4  # Baselines that have a line of their own.
@@ -37,21 +37,23 @@ def growth(choice: Choice) -> Picture | None:
         return None
     flat = [c for c in judged(choice) if c.role in ('constant', 'linear', 'baseline')]
     flat = flat[: _MOST_NAMED + 2]
-    figure, axes = _axes(choice, [*rungs, *flat])
+    figure, axes = _axes(choice, [*rungs, *flat], _LARGE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f'{choice.layer}s')
     sizes = sorted({c.image_size or 0 for c in rungs})
+    places: dict[str, float] = {}
     for i, size in enumerate(sizes):
         line = sorted((c for c in rungs if (c.image_size or 0) == size), key=lambda c: c.depth)
         aside = 0.12 * (i - (len(sizes) - 1) / 2)  # Intervals of several lines stand side by side.
-        _estimates(axes, [c.depth + aside for c in line], line,
+        places |= {c.name: c.depth + aside for c in line}
+        _estimates(axes, [places[c.name] for c in line], line,
                    colormaps['viridis'](0.75 * i / max(1, len(sizes) - 1)),
                    f'{size} pixels' if size else 'ladder', '-o')  # fmt: skip
     for i, other in enumerate(flat):
         axes.axhline(_mean(other), color=GREY, linewidth=1,
                      linestyle=('--', ':', '-.', (0, (5, 1)), (0, (1, 4)), '-')[i],
                      label=other.label[:40])  # fmt: skip
-    _mark(axes, choice, {c.name: c.depth + 0.0 for c in rungs})
+    _mark(axes, choice, places)
     legend(figure)
     listed = '; '.join(
         f'{words.net(choice, c)} {figures.with_interval(choice.measure, c.mean, c.low, c.high)}'
@@ -159,9 +161,11 @@ def heights(choice: Choice, shown: Sequence[Any]) -> Heights:
     return Heights(choice.measure, seen)
 
 
-def _axes(choice: Choice, shown: Sequence[Any]) -> tuple[Figure, Axes]:
+def _axes(
+    choice: Choice, shown: Sequence[Any], size: tuple[float, float] = _SIZE
+) -> tuple[Figure, Axes]:
     """Returns axes whose height shows the means of `shown` with their intervals."""
-    figure = Figure(figsize=_SIZE, layout='constrained')
+    figure = Figure(figsize=size, layout='constrained')
     axes = figure.add_subplot()
     measure = MEASURES[choice.measure]
     heights(choice, shown).dress(axes)
@@ -199,4 +203,4 @@ def _mark(axes: Axes, choice: Choice, places: dict[str, float]) -> None:
     chosen = choice.candidate(choice.recommended)
     if chosen is not None and chosen.name in places:
         axes.scatter([places[chosen.name]], [_mean(chosen)], s=130, facecolors='none',
-                     edgecolors=_ORANGE, linewidths=2, zorder=4, label='recommended')  # fmt: skip
+                     edgecolors=_ORANGE, linewidths=2, zorder=1.5, label='recommended')  # fmt: skip

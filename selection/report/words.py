@@ -6,8 +6,6 @@ from selection.choice import MEASURES, Answered, Candidate, Choice
 from selection.report import figures
 from selection.report.figures import count
 
-_SIMPLE = ('constant', 'linear')
-
 
 def paragraph(choice: Choice) -> str:
     """Returns the answer in a few sentences, with its uncertainty, from the figures of the run."""
@@ -15,7 +13,7 @@ def paragraph(choice: Choice) -> str:
     said = [headline(choice)]
     if chosen is not None and chosen.mean is not None:
         said += [*_neighbours(choice, chosen), *_test(choice), *_data(choice, chosen)]
-        said += _more(choice)
+        said += _more(choice, chosen)
     return ' '.join([*said, *_goal(choice), *_end(choice)])
 
 
@@ -99,7 +97,7 @@ def _none(choice: Choice) -> str:
     if choice.candidates and all(c.status in ('infeasible', 'failed') for c in choice.candidates):
         reasons = list(dict.fromkeys(c.reason for c in choice.candidates if c.reason))
         return f'No net could be trained ({"; ".join(reasons[:3])}).'
-    return 'There is no recommendation: no run has ended.'
+    return 'There is no recommendation yet.'
 
 
 def _answer(choice: Choice, chosen: Candidate) -> str:
@@ -136,21 +134,21 @@ def _named(choice: Choice, figure: float | None) -> str:
 
 def _neighbours(choice: Choice, chosen: Candidate) -> list[str]:
     """Says what the next smaller and the next larger net are worth, or what was compared last."""
-    said = []
-    for other in _beside(choice, chosen):
-        said.append(f'{_with(choice, chosen, other)}: {_against(choice, chosen, other)}.')
-    return said
+    return [
+        f'{_with(choice, chosen, other)}: {_against(choice, chosen, other)}.'
+        for other in _beside(choice, chosen)
+    ]
 
 
 def _beside(choice: Choice, chosen: Candidate) -> Sequence[Candidate]:
+    """Returns the rungs below and above; of other nets the two that were compared last."""
     judged = [c for c in choice.candidates if c.mean is not None and c.name != chosen.name]
     if chosen.role == 'ladder':
         rungs = [c for c in judged if c.role == 'ladder' and c.image_size == chosen.image_size]
         rungs = [*(c for c in judged if c.role == 'linear'), *rungs]
         below = [c for c in rungs if c.role == 'linear' or c.depth < chosen.depth]
         above = [c for c in rungs if c.role == 'ladder' and c.depth > chosen.depth]
-        near = [*sorted(below, key=_rung)[-1:], *sorted(above, key=_rung)[:1]]
-        return near
+        return [*sorted(below, key=_rung)[-1:], *sorted(above, key=_rung)[:1]]
     others = [v.reference if v.name == chosen.name else v.name for v in reversed(choice.verdicts)
               if chosen.name in (v.name, v.reference)]  # fmt: skip
     names = list(dict.fromkeys(others))[:2]
@@ -216,14 +214,15 @@ def _data(choice: Choice, chosen: Candidate) -> list[str]:
     return [f'{said}.']
 
 
-def _more(choice: Choice) -> list[str]:
+def _more(choice: Choice, chosen: Candidate) -> list[str]:
     """Says what more runs and more data would do."""
+    beside = [latest(choice, chosen.name, other.name) for other in _beside(choice, chosen)]
     own = [v for v in choice.verdicts if choice.recommended in (v.name, v.reference)]
     open_ones = [v for v in open_verdicts(choice) if v in own]
     said = []
     if open_ones:
         said.append(f'Open: {open_ones[-1].question} {open_ones[-1].settle}'.strip())
-    elif own and choice.finished:
+    elif all(beside) and own and choice.finished:
         said.append('More runs of these nets would not change this.')
     if choice.twice_the_data:
         gain = choice.twice_the_data
