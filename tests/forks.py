@@ -13,8 +13,9 @@ import sys
 
 # What commands import where they need it.
 _IMPORTED = (
-    'auditing.findings', 'evaluation.evaluate', 'reporting.page', 'sweeping.reading.page',
-    'sweeping.run', 'training.describe', 'training.loop',
+    'auditing.findings', 'evaluation.evaluate', 'matplotlib.backends.backend_agg', 'reporting.page',
+    'scipy.sparse.csgraph', 'sklearn.ensemble', 'sklearn.metrics', 'sklearn.model_selection',
+    'sweeping.reading.page', 'sweeping.rerun', 'sweeping.run', 'training.describe', 'training.many',
 )  # fmt: skip
 
 
@@ -51,14 +52,15 @@ def _serve(listener):
     for name in _IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # Or each fork looks through all of it when it ends.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for those who attend.
     while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
             return _attend(connection)
         connection.close()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _attend(connection):
@@ -95,7 +97,7 @@ def _run(arguments, environment):
     import runpy
 
     # Those of the server know what its own files can do.
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, 'w'), open(2, 'w', 1)
+    sys.stdin, sys.stdout, sys.stderr = map(os.fdopen, (0, 1, 2), 'rww', (-1, -1, 1))
     os.environ.clear()
     os.environ.update(environment)
     if arguments[0] == '-c':
