@@ -135,7 +135,7 @@ class Driver:
             request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
             objective=objective, **limits,
         )  # fmt: skip
-        self.measure: Any = request.measure if classes else 'loss'
+        self.measure: Any = request.measure if classes else 'loss'  # Checked where it is read.
         weights = weights_of(self.data.labels, self.measure)
         self.record = Record(
             request.base.dataset.folds, self.data.groups(), weights, cost=request.cost

@@ -13,7 +13,7 @@ from typing import Any
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from console import Console, duration
-from errors import UserError
+from errors import SweepError, UserError
 from sweeping import tracking
 from sweeping.control import Control, Running
 from sweeping.reading import summary, words
@@ -57,7 +57,11 @@ def run(
     deadline = started + 3600 * config.budget.hours if config.budget.hours else math.inf
     with Interruption() as signals, Call(study, signals, console, deadline) as call:
         call.introduce()
-        call.to_the_end()
+        try:
+            call.to_the_end()
+        except SweepError:
+            study.discard()
+            raise
         ended = call.ended() if not signals.received else INTERRUPTED
     return study.table(), ended
 

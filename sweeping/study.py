@@ -22,7 +22,7 @@ from typing import Any
 
 import filelock
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import default
@@ -96,7 +96,7 @@ class Study:
     """
 
     def __init__(self, config: Any, folder: pathlib.Path, storage: str = '', reading: bool = False):
-        self.config, self.folder = config, folder
+        self.config, self.folder, self._url = config, folder, storage
         self._opened = datetime.datetime.now()
         self.factors: tuple[Factor, ...] = config.space
         self.objectives = names(config.objective)
@@ -361,6 +361,24 @@ class Study:
           what: `reason`, `replicates`, `facts`, `seconds`, `host`, as `table` reads them.
         """
         trial.set_user_attr(END, {'outcome': outcome, **what})
+
+    def discard(self) -> None:
+        """Removes a study in which nothing was trained, unless another call has opened it too.
+
+        So its folder is free for the sweep that was meant.
+        """
+        runs, logs = self.folder / 'runs', self.folder / 'workers'
+        with self._lock, contextlib.suppress(OSError, StorageInternalError):
+            if any(runs.glob('*/*/config.json')) or self.optuna.user_attrs['calls'] > 1:
+                return
+            optuna.delete_study(study_name=self.optuna.study_name, storage=self._open(self._url))
+            for path in (*logs.glob('*.log'), *self.folder.glob('study.db*')):
+                path.unlink()
+            for name in (_FILE, '.study.lock'):
+                (self.folder / name).unlink()
+            for path in (*runs.glob('*'), runs, logs, self.folder):
+                if path.is_dir():
+                    path.rmdir()
 
     def table(self) -> Table:
         """Returns what came of all points."""
