@@ -51,7 +51,7 @@ class Request:
     base: Any
     budget: Amount
     delta: float = 0.01
-    measure: str = 'accuracy'
+    measure: Any = 'accuracy'
     goal: str = ''
     costs_file: str = ''
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
