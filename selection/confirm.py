@@ -1,5 +1,6 @@
 """Confirmation: the choice and the baselines on all training data, and the test split, once."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def confirm(driver: 'Driver') -> dict[str, Any] | None:
     for (net, _), folder in zip(runs, folders, strict=True):
         if folder:
             by_net.setdefault(net.name, []).append(folder)
-    if recommended.name not in by_net:
+    if recommended.name not in by_net or driver.signals.received:
         return None
     ledgered = ledger.open_test(driver.folder, [*by_net], driver.request.forced)
     confirmed = _judged(driver, by_net)
@@ -84,8 +85,10 @@ def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirm
     var / N + s^2 / n. A new run is judged by the same images and differs by its seed: its
     interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more observation.
     """
+    kind = MEASURES[driver.measure]
+    sign = -1 if kind.less_is_better else 1
     scores = {
-        name: np.stack([_test_scores(driver, folder) for folder in of_net])
+        name: sign * np.stack([_test_scores(driver, folder) for folder in of_net])
         for name, of_net in folders.items()
     }
     weights = weights_of(driver.data.source.labels[driver.data.test], driver.measure)
@@ -95,27 +98,21 @@ def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirm
     found = []
     for name, each in runs.items():
         mean, count = float(each.mean()), len(each)
-        bounds = _bounds(mean, count, apart / freedom, freedom, (
-            float((weights * (scores[name].mean(axis=0) - mean)).var(ddof=1)) / len(weights)
-        )) if freedom else (None,) * 4  # fmt: skip
-        sign = -1 if MEASURES[driver.measure].less_is_better else 1
-        low, high, new_low, new_high = (None if b is None else sign * b for b in bounds[::sign])
-        if sign < 0:
-            low, high, new_low, new_high = new_low, new_high, low, high
-        test = tuple(sign * float(score) for score in each)
-        found.append(Confirmed(name, tuple(folders[name]), test, sign * mean, low, high, new_low,
-                               new_high))  # fmt: skip
+        here = Confirmed(name, tuple(folders[name]), tuple(map(float, each)), mean)
+        if freedom:
+            of_image = weights * (scores[name].mean(axis=0) - mean)
+            quantile = float(student.ppf((1 + _LEVEL) / 2, freedom))
+            seeds = apart / freedom
+            half = quantile * np.sqrt(of_image.var(ddof=1) / len(weights) + seeds / count)
+            new = quantile * np.sqrt(seeds * (1 + 1 / count))
+            most = 1.0 if kind.is_share else np.inf
+            bounds = np.clip([mean - half, mean + half, mean - new, mean + new], 0.0, most)
+            low, high, new_low, new_high = map(float, bounds)
+            here = dataclasses.replace(
+                here, low=low, high=high, prediction_low=new_low, prediction_high=new_high
+            )
+        found.append(here)
     return tuple(found)
-
-
-def _bounds(
-    mean: float, count: int, of_seeds: float, freedom: int, of_images: float
-) -> tuple[float, float, float, float]:
-    """Returns bounds of the mean, and of one new run."""
-    quantile = float(student.ppf((1 + _LEVEL) / 2, freedom))
-    half = quantile * np.sqrt(of_images + of_seeds / count)
-    new = quantile * np.sqrt(of_seeds * (1 + 1 / count))
-    return mean - half, mean + half, mean - new, mean + new
 
 
 def _test_scores(driver: 'Driver', folder: str) -> np.ndarray:

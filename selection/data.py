@@ -64,6 +64,11 @@ class Data:
             base.epochs = max(base.epochs, _SUBSET_EPOCHS)
 
     @property
+    def name(self) -> str:
+        """Full name of the data set."""
+        return self._base.dataset.name
+
+    @property
     def labels(self) -> np.ndarray:
         """Labels of the images."""
         return self.source.labels[self.members]

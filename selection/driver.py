@@ -4,7 +4,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,19 +13,20 @@ from console import Console, percent
 from errors import UserError
 from evaluation import costs
 from evaluation.ended import stored
-from selection import chart, choice, confirm, outlook, stages
+from selection import chart, choice, confirm, stages
 from selection.candidates import Net, Space
-from selection.choice import Candidate, Choice, Spent
+from selection.choice import Choice
 from selection.clock import Amount, Clock
 from selection.data import Data
+from selection.described import describe
 from selection.record import TUNING, Outcome, Record, Run
 from selection.report import page, words
 from selection.search import Search, Settings
-from selection.verdict import scores_of, weights_of
+from selection.verdict import Measure, scores_of, weights_of
 from sweeping import export, points
 from sweeping.run import Call
 from sweeping.study import Study
-from sweeping.table import Point
+from sweeping.table import FINAL, Point
 from training.interruption import Interruption
 from training.run_folder import RunFolder
 
@@ -136,13 +137,12 @@ class Driver:
             objective=objective, **limits,
         )  # fmt: skip
         self.measure: Any = request.measure if classes else 'loss'  # Checked where it is read.
-        weights = weights_of(self.data.labels, self.measure)
+        weights = weights_of(self.data.labels, cast(Measure, self.measure))
         self.record = Record(
             request.base.dataset.folds, self.data.groups(), weights, cost=request.cost
         )
         self.study = Study(self.sweep, folder, storage)
         self.names: dict[str, str] = {}  # Of runs, by key of their points.
-        self._stage_spent: dict[str, tuple[int, float]] = {}
         self._shown_stage = ''
 
     def run(self) -> bool:
@@ -153,63 +153,76 @@ class Driver:
         """
         before = (RunFolder(self.folder).read_json(_CLOCK) or {'seconds': 0.0})['seconds']
         with (
-            Interruption() as signals,
-            Call(self.study, signals, self.console, math.inf, self._called) as self.call,
+            chart.live(self.console) as self.draw,
+            Interruption() as self.signals,
+            Call(self.study, self.signals, self.console, math.inf, self._called) as self.call,
         ):
             self.clock = Clock(
                 self.request.budget, before, self._started, self._final_price,
                 len(self.call.processes), lambda: len(self.record.outcomes),
             )  # fmt: skip
-            self.space = Space(self.data.facts())
-            self.space.keep(self.data.same_splits(self.space.sizes))
-            base = self.request.base.optimizer
-            settings = Settings(
-                delta=self.request.delta, folds=self.record.folds, rate=base.learning_rate,
-                subset=self.request.base.dataset.subset,
-                constant=self.data.constant_score(self.measure),
-            )  # fmt: skip
-            self.search = Search(self.space, settings, self.record, self.clock)
-            self.search.propose(self.space.ladder(self.space.sizes[0])[:1], 'ladder')
-            self.save()
-            for runs in stages.choose(self.search):
-                self.train(runs, self.clock.total)
+            self.search = self._search()
+            if not (self.folder / choice.FILE).exists():
                 self.save()
-                if signals.received:
+            for runs in stages.choose(self.search):
+                if self.train(runs):
+                    self.save()
+                if self.signals.received:
                     return False
             self.search.stage = 'confirmation'
             confirmed = confirm.confirm(self)
-            if signals.received or confirmed is None:
-                return False
-            self.save(finished=True, **confirmed)
-        return True
+            if confirmed is not None:
+                self.save(finished=True, **confirmed)
+        return confirmed is not None
+
+    def _search(self) -> Search:
+        """Returns the search before its first stage."""
+        space = Space(self.data.facts())
+        space.keep(self.data.same_splits(space.sizes))
+        settings = Settings(
+            delta=self.request.delta,
+            folds=self.record.folds,
+            rate=self.request.base.optimizer.learning_rate,
+            subset=self.request.base.dataset.subset,
+            constant=self.data.constant_score(self.measure),
+        )
+        search = Search(space, settings, self.record, self.clock)
+        search.propose(space.ladder(space.sizes[0])[:1], 'ladder')
+        return search
 
     # Runs.
 
-    def train(self, runs: Sequence[Run], part: float) -> None:
-        """Has runs trained, as far as a part of the budget allows, and takes their outcomes."""
-        begun = self.clock.seconds()
+    def train(self, runs: Sequence[Run]) -> bool:
+        """Has runs trained, as far as the budget of the search allows, and takes their outcomes.
+
+        Returns:
+          Whether any was trained now: a call that goes on finds earlier ones.
+        """
         values = {run.key: self._values(run) for run in runs}
-        self.names |= {points.key(v): f'{n}, run {j}' for (n, j), v in values.items()}
-        self._train(list(values.values()), part)
-        there = {points.key(point.values): point for point in self.study.table().points}
-        count = 0
+        for (name, number), of_run in values.items():
+            what = f'run {number}' if number < TUNING else 'to tune'
+            self.names[points.key(of_run)] = f'{name}, {what}'
+        before = self._train(list(values.values()), self.clock.total)
+        there = self._points()
         for run in runs:
             point = there.get(points.key(values[run.key]))
             outcome = self._outcome(run, point) if point else None
             if outcome:
                 self.record.add(run, outcome)
-                count += 1
-        self._spend(count, begun)
+                self.search.spend(1, outcome.seconds)
+        return before < len(runs)
 
-    def _train(self, values: Sequence[dict[str, Any]], part: float) -> None:
+    def _train(self, values: Sequence[dict[str, Any]], part: float) -> int:
+        """Has points trained until a part of the budget is spent; returns how many had ended."""
+        there = self._points()
+        ended = [k for k in map(points.key, values) if k in there and there[k].outcome in FINAL]
         self.study.ask(values)
         self.call.control.until(self.clock.deadline(part))
         self.call.to_the_end()
+        return len(ended)
 
-    def _spend(self, runs: int, begun: float) -> None:
-        old = self._stage_spent.get(self.search.stage, (0, 0.0))
-        seconds = self.clock.seconds() - begun
-        self._stage_spent[self.search.stage] = (old[0] + runs, old[1] + seconds)
+    def _points(self) -> dict[str, Point]:
+        return {points.key(point.values): point for point in self.study.table().points}
 
     def _values(self, run: Run) -> dict[str, Any]:
         return {**run.net.fields, **self.data.fields(run.number)}
@@ -259,14 +272,17 @@ class Driver:
         Returns:
           The folder of each run, from the workdir; '' of one that has not ended well.
         """
-        begun = self.clock.seconds()
         self.names |= {points.key(v): f'{net.name}, all data' for net, v in wanted}
         self._train([values for _, values in wanted], self.clock.whole)
-        there = {points.key(point.values): point for point in self.study.table().points}
-        ended = [there.get(points.key(values)) for _, values in wanted]
-        complete = [p.replicates[0].folder if p and p.outcome == 'complete' else '' for p in ended]
-        self._spend(len(list(filter(None, complete))), begun)
-        return complete
+        there = self._points()
+        folders = []
+        for _, values in wanted:
+            point = there.get(points.key(values))
+            complete = point is not None and point.outcome == 'complete'
+            folders.append(point.replicates[0].folder if point and complete else '')
+            if point and complete:
+                self.search.spend(1, point.replicates[0].seconds['total'])
+        return folders
 
     def _final_price(self) -> float:
         """Returns what the final fit will take."""
@@ -278,16 +294,20 @@ class Driver:
     def save(self, finished: bool = False, **more: Any) -> None:
         """Writes what is known: choice.json, the recommended config, the page, the clock."""
         RunFolder(self.folder).write_json(_CLOCK, {'seconds': self.clock.seconds()})
-        recommended = self.recommended()
+        recommended, request = self.recommended(), self.request
+        found = describe(
+            self.search, self.data, recommended, self.measure, request.goal, request.budget,
+            self.folder,
+        )  # fmt: skip
+        self.choice = dataclasses.replace(found, finished=finished, **more)
         config = self.final_config(recommended)
-        found = self.described(recommended, finished)
-        self.choice = dataclasses.replace(found, **more)
         text = export.config_file(config, self._docstring(recommended))
         RunFolder(self.folder).write_text(choice.RECOMMENDED_CONFIG, text)
         choice.write(self.choice, self.folder)
-        chart.show(self.choice, self.console)
-        if self.search.stage != self._shown_stage or finished:  # Its plots take a second or two.
-            self._shown_stage = self.search.stage
+        new = self.search.stage != self._shown_stage
+        self._shown_stage = self.search.stage
+        self.draw(self.choice, new and not finished)
+        if new or finished:  # Its plots take a second or two.
             page.write(self.choice, self.folder)
 
     def recommended(self) -> Net:
@@ -312,72 +332,3 @@ class Driver:
         score = self.record.score(net.name)
         said = 'not trained yet' if not runs else f'{percent(score)} in {len(runs)} runs over folds'
         return f'What choose.py recommends: {net.label}; {said}.'
-
-    def described(self, recommended: Net, finished: bool) -> Choice:
-        """Returns all that is known as `choice.json` has it."""
-        request, source = self.request, self.data.source
-        search = self.search
-        nets = {**search.nets, recommended.name: recommended}
-        with_repeats = search.repeated()
-        evidence = self.record.evidence([n.name for n in with_repeats]) if with_repeats else None
-        perfect = 1.0 if choice.MEASURES[self.measure].is_share else 0.0
-        gain = outlook.twice_the_data(search, recommended, perfect)
-        return Choice(
-            dataset=request.base.dataset.name,
-            images=len(self.data.members), test_images=len(self.data.test),
-            classes=tuple(source.class_names), folds=self.record.folds, delta=request.delta,
-            measure=self.measure, **self._provenance(),
-            holds='images' if source.holds == 'images' else 'examples',
-            budget=choice.Budget(request.budget.seconds, request.budget.runs),
-            layer=search.space.layer, stage=search.stage, finished=finished,
-            candidates=(*self._constant(), *(self._candidate(n, evidence) for n in nets.values())),
-            recommended=recommended.name, verdicts=tuple(search.answers),
-            confidence=outlook.confidence(search, recommended),
-            goal=outlook.goal(request.goal, evidence, recommended.name, gain),
-            resolution=evidence.resolution() if evidence and len(with_repeats) > 1 else None,
-            learning_curve=outlook.learning_curve(search, recommended, len(self.data.members)),
-            twice_the_data=gain,
-            reproduce=(
-                f'python train.py --config={self.folder / choice.RECOMMENDED_CONFIG}',
-                f'python evaluate.py {self.folder}/runs/NAME',
-            ),
-            spent=tuple(Spent(name, *amount) for name, amount in self._stage_spent.items()),
-        )  # fmt: skip
-
-    def _provenance(self) -> dict[str, Any]:
-        """Returns device, versions and revision of a run."""
-        folders = (o.folder for o in self.record.outcomes.values() if o.folder)
-        folder = next(folders, '')
-        result = RunFolder(self.folder / folder).read_json('result.json') if folder else {}
-        names = ('device', 'versions', 'git_revision')
-        return {name: result.get(name, {}) for name in names} if result else {
-            'device': {}, 'versions': {}}  # fmt: skip
-
-    def _constant(self) -> list[Candidate]:
-        """Returns the predictor that always says the same."""
-        score = self.data.constant_score(self.measure)
-        if score is None:
-            return []
-        return [Candidate('constant', 'always the largest class', 'constant', {}, 0, mean=score)]
-
-    def _candidate(self, net: Net, evidence: Any) -> Candidate:
-        name, record = net.name, self.record
-        runs = [n for n in record.numbers(name) if n < TUNING]
-        low, high = evidence.interval(name) if evidence and record.repeats(name) else (None, None)
-        failure = record.failure(name)
-        gone = self.search.gone.get(name, '')
-        status = failure.status if failure else 'left' if gone else 'kept'
-        sign = -1 if choice.MEASURES[self.measure].less_is_better else 1
-        score = sign * record.score(name) if runs else None
-        if sign < 0 and low is not None and high is not None:
-            low, high = -high, -low
-        parameters, flops = record.fact(name, 'parameters'), record.fact(name, 'flops')
-        return Candidate(
-            name=name, label=net.label, role=self.search.roles.get(name, 'ladder'),
-            fields=dict(net.fields), depth=net.depth, image_size=net.size,
-            parameters=None if parameters is None else int(parameters),
-            flops=None if flops is None else int(flops),
-            latency_ms=record.fact(name, 'latency_ms'), runs=len(runs),
-            mean=score, low=low, high=high, status=status,
-            reason=failure.failed if failure else gone,
-        )  # fmt: skip

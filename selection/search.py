@@ -57,7 +57,8 @@ class Search:
       roles: of each, as in `choice.Candidate`.
       gone: of nets that were left, why.
       answers: verdicts, in their order.
-      rates: learning rate and weight decay that were found, by name of a rung; '' for the others.
+      rates: learning rate that was found, by name of a rung; '' for the others.
+      spent: by stage, runs and the seconds that they took.
     """
 
     def __init__(self, space: Space, settings: Settings, record: Record, budget: Budget):
@@ -68,6 +69,12 @@ class Search:
         self.gone: dict[str, str] = {}
         self.answers: list[Answered] = []
         self.rates: dict[str, float] = {'': settings.rate}
+        self.spent: dict[str, tuple[int, float]] = {}
+
+    def spend(self, runs: int, seconds: float) -> None:
+        """Counts what runs have taken."""
+        before = self.spent.get(self.stage, (0, 0.0))
+        self.spent[self.stage] = (before[0] + runs, before[1] + seconds)
 
     def tuned(self, net: Net) -> Net:
         """Returns a net with the learning rate that was found for it or for its like."""

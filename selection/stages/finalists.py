@@ -26,13 +26,14 @@ def stage(search: Search) -> Stage:
 
 
 def pick(search: Search) -> list[Net]:
-    """Returns the recommended net, then the highest means, at least one repeat each."""
-    record = search.record
-    nets = sorted(search.repeated(), key=lambda net: record.score(net.name), reverse=True)
-    first = search.recommended()
+    """Returns the recommended net, then the highest means; of nets without a repeat the near."""
+    record, first = search.record, search.recommended()
     if first is None:
         return []
-    return [first, *[net for net in nets if net.name != first.name]][:_MOST]
+    nets = sorted(search.repeated(), key=lambda net: record.score(net.name), reverse=True)
+    nets += repeats.near(search)
+    others = {net.name: net for net in nets if net.name != first.name}
+    return [first, *others.values()][:_MOST]
 
 
 def _runs(search: Search, nets: list[Net], look: int) -> list:
