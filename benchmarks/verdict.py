@@ -1,6 +1,6 @@
 """How often verdicts are wrong, and what they can see, in simulation, beside other rules.
 
-  python benchmarks/verdict.py                about 2 minutes on one core
+  python benchmarks/verdict.py                about 40 seconds on one core
   python benchmarks/verdict.py --pairs=10000   more pairs of candidates in each setting
   python benchmarks/verdict.py --json=FILE    the figures, with versions and hardware
 
@@ -11,8 +11,8 @@ of that fold where
     + fold_mk + run_cmk + lasting_c  >  0
 
 u is how hard the image is for all, w for the candidate, e is chance; all are standard normal. With
-these shares, at an accuracy of 0.95, a second run of a candidate is wrong on half of the images that
-the first is wrong on, a run of the other on four in ten. (Plain nets of two convolutions on the
+these shares, at an accuracy of 0.95, a second run of a candidate is wrong on half of the images
+that the first is wrong on, a run of the other on four in ten. (Plain nets of two convolutions on the
 digits, 96 to 99 % right: on 32 to 62 %, and 31 %.) One table has nets that are less alike. Folds
 move all candidates by 0.3 points (standard deviation), runs by `seed sd`; `lasting`, 0 but in one
 table, is what this training set does to a candidate in all its runs. s keeps the mean accuracy what
