@@ -1,6 +1,6 @@
 """How often verdicts are wrong, and what they can see, in simulation, beside other rules.
 
-  python benchmarks/verdict.py                about 2 minutes on one core
+  python benchmarks/verdict.py                about 40 seconds on one core
   python benchmarks/verdict.py --pairs=10000   more pairs of candidates in each setting
   python benchmarks/verdict.py --json=FILE    the figures, with versions and hardware
 
@@ -11,12 +11,12 @@ of that fold where
     + fold_mk + run_cmk + lasting_c  >  0
 
 u is how hard the image is for all, w for the candidate, e is chance; all are standard normal. With
-these shares, at an accuracy of 0.95, a second run of a candidate is wrong on half of the images that
-the first is wrong on, a run of the other on four in ten. (Plain nets of two convolutions on the
-digits, 96 to 99 % right: on 32 to 62 %, and 31 %.) One table has nets that are less alike. Folds
-move all candidates by 0.3 points (standard deviation), runs by `seed sd`; `lasting`, 0 but in one
-table, is what this training set does to a candidate in all its runs. s keeps the mean accuracy what
-it is called.
+these shares, at an accuracy of 0.95, a second run of a candidate is wrong on half of the images
+that the first is wrong on, a run of the other on four in ten. (Plain nets of two convolutions on
+the digits, 96 to 99 % right: on 32 to 62 %, and 31 %.) One table has nets that are less alike.
+Folds move all candidates by 0.3 points (standard deviation), runs by `seed sd`; `lasting`, 0 but in
+one table, is what this training set does to a candidate in all its runs. s keeps the mean accuracy
+what it is called.
 
 Leadline's rule looks after 4, 8 and 12 runs and stops at an answer. The others look once, at all 12
 runs (McNemar at the first of each), one-sided at 5 %.
@@ -287,9 +287,8 @@ def main(argv: list[str]) -> None:
     show('1,400 images, accuracy 0.95, seed sd 0.8 points; per cent', goal)
     plans = [by_look(looked, pairs, seed=1) for looked in _PLANS]
     for plan in plans:
-        print(
-            '\n| runs | answered, gain 0 | wrong "better" | "better", gain 2 |\n|---|---|---|---|'
-        )
+        print('\n| runs | answered, gain 0 | wrong "better" | "better", gain 2 |')
+        print('|---|---|---|---|')
         for at in plan:
             runs, *others = at.values()
             print(f'| {runs} | ' + ' | '.join(f'{100 * share:.1f}' for share in others) + ' |')

@@ -24,7 +24,7 @@ def critical(look: int, level: float, looks: int = LOOKS) -> float:
     assumed and together less often wrong (Slepian 1962).
 
     The number of looks must be planned: who goes on past three with the boundary of a longer plan
-    is wrong in 10 % of cases by the tenth look, not 5 (simulated as in benchmarks/verdict.py).
+    is wrong in 8 % of cases by the tenth look, not 5 (1,400 pairs, as in benchmarks/verdict.py).
 
     Args:
       look: 1 for the first repeat.
