@@ -24,8 +24,12 @@ class BusyError(UserError):
     """Another process trains in the run folder."""
 
 
-class ObjectiveError(UserError):
-    """A sweep aims at a figure that its data set does not have."""
+class DataError(UserError):
+    """The data set cannot be read or split."""
+
+
+class SweepError(UserError):
+    """What is wrong is the sweep, and no matter of its points."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,8 +14,9 @@ Ours begins with an empty compilation cache. Both search the same factors (sweep
 the same plain net, on the training and validation images that our input pipeline splits off,
 without augmentation; each trial has the same epochs, batch size, initialisation, SGD with Nesterov
 momentum, L2 weight decay of kernels, and cosine schedule after a warmup, and is evaluated after
-each epoch. One trial is trained at a time, on all cores. Random search trains each point to its
-end; Hyperband stops the weak ones after 1, 3, 9 ... epochs.
+each epoch. KerasTuner trains one trial at a time, on all cores; ours two, in processes that share
+them. Random search trains each point to its end; Hyperband stops the weak ones after 1, 3, 9 ...
+epochs.
 
 A trial is finished where it was trained for all its epochs. Stopped ones are counted apart, and
 those that the end of the time interrupts not at all. Ours reports the accuracy of a trial after its
@@ -57,6 +58,7 @@ _DATA = flags.DEFINE_list('data', ['digits', 'fashion_mnist'], 'Data sets, as of
 _SPACES = flags.DEFINE_list('spaces', [*sweep_config.SPACES], 'What is searched.')
 _TUNERS = flags.DEFINE_list('tuners', ['random', 'hyperband'], 'How it is searched.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Searches of each kind, of the seeds from 0 on.')
+_WORKERS = flags.DEFINE_integer('workers', 2, 'Processes that train, of our side.')
 _SECONDS = flags.DEFINE_float('seconds', 120.0, 'Of each search, from the start of its command.')
 
 OURS, THEIRS = 'Leadline', 'KerasTuner'
@@ -109,6 +111,7 @@ def search_by_ours(
         'sweep.py', f'--config=benchmarks/sweep_config.py:{dataset},{space}', f'--workdir={study}',
         f'--config.seed={seed}', f'--config.base.seed={seed}',
         f'--config.pruner={_PRUNERS[tuner]}', f'--config.budget.hours={_SECONDS.value / 3600}',
+        f'--config.workers={_WORKERS.value}',
         environment=environment, log=folder / 'sweep.log',
     )  # fmt: skip
     command_seconds = time.time() - begun

@@ -84,13 +84,16 @@ def _groups(pipeline: Pipeline, by: str) -> np.ndarray:
     return splits.group(pipeline.source, by)
 
 
-def compare(trained: Trained, outputs: Outputs, console: Console) -> dict[str, Any]:
+def compare(trained: Trained, outputs: Outputs, console: Console) -> dict[str, Any] | None:
     """Compares logits with those that the run stored, and says where they differ.
 
     Returns:
-      `largest_difference`, as a share of the largest stored logit; `changed_predictions`.
+      `largest_difference`, as a share of the largest stored logit; `changed_predictions`. None
+      where the run left the split sealed.
     """
-    before_NK = stored(trained.folder, outputs.split)['logits']
+    before_NK = stored(trained.folder, outputs.split).get('logits')
+    if before_NK is None:
+        return None
     largest = float(np.abs(outputs.values_NK - before_NK).max() / np.abs(before_NK).max())
     changed = int((outputs.values_NK.argmax(1) != before_NK.argmax(1)).sum())
     if largest > _SAME:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from errors import UserError
 from sweeping import host
 from training.interruption import Interruption
 
@@ -81,6 +80,10 @@ class Control:
         self.has_completed = False
         self.seconds_of: list[float] = []
 
+    def until(self, deadline: float) -> None:
+        """Sets another deadline, by `time.monotonic()`."""
+        self._deadline = deadline
+
     def stopping(self) -> bool:
         """Tells whether what trains shall be saved, and nothing more begun."""
         return self._ended_early or self._signals.received or self.out_of_time()
@@ -135,20 +138,15 @@ class Control:
                 self._mistakes.clear()
             self._say(outcome, running, scores, reason)
 
-    def failed(self, text: str) -> None:
-        """Counts an error.
-
-        Raises:
-          UserError: all points fail alike, so that it is no matter of the point.
-        """
+    def failed(self, text: str) -> str:
+        """Counts an error; says so where all points fail alike, else ''."""
         with self._lock:
             self._mistakes[text] += 1
             count = self._mistakes[text]
             most = _SAME_LATER if self.has_completed else _SAME_AT_FIRST
-        if count >= most:
-            raise UserError(
-                f'{count} points have failed alike, and none between them was well: {text}'
-            )
+        if count < most:
+            return ''
+        return f'{count} points have failed alike, and none between them was well: {text}'
 
     def draw_was_repeated(self) -> bool:
         """Counts a point that the sampler drew again; returns whether it has nothing new."""

@@ -18,7 +18,7 @@ from configs.sweeps.objectives import names
 from console import Console, duration
 from errors import UserError
 from sweeping import points
-from sweeping.jobs import check_limits, check_objectives
+from sweeping.jobs import size_of
 from sweeping.reading import words
 from training import results, timing
 from training.data_parallel import DataParallel
@@ -129,16 +129,12 @@ def _look(sweep: Any, values: Mapping[str, Any], devices: DataParallel, once: On
     (config,) = points.configs(sweep, values, [0])
     open_devices(config, once)  # Checks the fields.
     with contextlib.closing(Prepared(config, devices, Console(quiet=True), once)) as run:
-        check_objectives(names(sweep.objective), run)
-        facts = {
-            'parameters': sum(row.parameters for row in run.layers),
-            'flops': sum(row.flops for row in run.layers),
-        }
-        check_limits(facts, {name: most for name, most in sweep.limits.items() if most})
+        limits = {name: most for name, most in sweep.limits.items() if most}
+        size = size_of(run, names(sweep.objective), limits)
         evaluations = timing.evaluations(run)
         each, last = timing.evaluated_batches(run)
         return _Net(
-            values, config, run.program_key, **facts, layers=len(run.layers),
+            values, config, run.program_key, **size, layers=len(run.layers),
             steps=run.total_steps, evaluations=evaluations, batches=evaluations * each + last,
         )  # fmt: skip
 

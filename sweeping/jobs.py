@@ -3,7 +3,7 @@
 import functools
 import queue
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,9 +11,9 @@ import jax
 from configs import default
 from configs.sweeps.objectives import MEASURED, TIMED
 from console import Console
-from errors import BusyError, DoesNotFitError, ObjectiveError, UserError
+from errors import BusyError, DataError, DoesNotFitError, SweepError, UserError
 from evaluation import latency
-from sweeping.protocol import BUSY, ERROR, FILES, MEMORY, MISTAKE, SWEEP, UNFIT, Job
+from sweeping.protocol import BUSY, DATA, ERROR, FILES, MEMORY, MISTAKE, SWEEP, UNFIT, Job
 from training.data_parallel import DataParallel
 from training.follower import Follower
 from training.interruption import Interruption
@@ -70,7 +70,9 @@ class Jobs:
             self.send('failed', (UNFIT, str(error)))
         except BusyError as error:
             self.send('failed', (BUSY, str(error)))
-        except ObjectiveError as error:
+        except DataError as error:
+            self.send('failed', (DATA, str(error)))
+        except SweepError as error:
             self.send('failed', (SWEEP, str(error)))
         except UserError as error:
             self.send('failed', (MISTAKE, str(error)))
@@ -92,25 +94,21 @@ class Jobs:
         """Sends what is known of the net before it is trained.
 
         Raises:
+          DataError: its data set cannot be read or split.
           DoesNotFitError: it is beyond a limit, or cannot be trained here.
-          ObjectiveError: the sweep aims at a figure that it does not have.
+          SweepError: the sweep aims at a figure that it does not have.
         """
         self.send('look', None)
         devices = open_devices(config, self._once)
         run = Prepared(config, devices, Console(quiet=True), self._once)
         run.close()
-        check_objectives(job.objectives, run)
-        facts: dict[str, Any] = {
-            'parameters': sum(row.parameters for row in run.layers),
-            'flops': sum(row.flops for row in run.layers),
-        }
-        check_limits(facts, job.limits)
+        facts: dict[str, Any] = {**size_of(run, job.objectives, job.limits)}
         if any(name in job.objectives or name in job.limits for name in TIMED):
             facts |= self._once(
                 (run.program_key, 'measured'), lambda: _measured(run, devices.devices[0])
             )
         self.send('net', facts | {'steps': run.total_steps})
-        check_limits(facts, job.limits)
+        _check_limits(facts, job.limits)
 
 
 def _measured(run: Prepared, device: Any) -> dict[str, float]:
@@ -128,27 +126,41 @@ def _measured(run: Prepared, device: Any) -> dict[str, float]:
     }
 
 
-def check_objectives(objectives: Sequence[str], run: Prepared) -> None:
-    """Checks that runs of this kind have the figures that a sweep aims at.
+def size_of(
+    run: Prepared, objectives: Sequence[str], limits: Mapping[str, float]
+) -> dict[str, int]:
+    """Returns `parameters` and `flops` of a net that the sweep may train.
+
+    Args:
+      run: of the net.
+      objectives: of the sweep.
+      limits: as in `Job`.
 
     Raises:
-      ObjectiveError: they do not.
+      DoesNotFitError: the net is beyond a limit.
+      SweepError: the sweep aims at a figure that the run does not have.
     """
+    _check_objectives(objectives, run)
+    size = {
+        'parameters': sum(row.parameters for row in run.layers),
+        'flops': sum(row.flops for row in run.layers),
+    }
+    _check_limits(size, limits)
+    return size
+
+
+def _check_objectives(objectives: Sequence[str], run: Prepared) -> None:
     known = [f'validation_{name}' for name, _, _ in run.recipe.task.columns]
     for name in objectives:
         if name in MEASURED and name not in known:
-            raise ObjectiveError(
+            raise SweepError(
                 f'config.objective={name} does not exist for {run.config.dataset.name}: choose '
                 f'one of {", ".join(known)}.'
             )
 
 
-def check_limits(facts: dict[str, Any], limits: dict[str, float]) -> None:
-    """Refuses a net that is beyond a limit, as far as the facts of it are known.
-
-    Raises:
-      DoesNotFitError: it is.
-    """
+def _check_limits(facts: Mapping[str, float], limits: Mapping[str, float]) -> None:
+    """Refuses a net that is beyond a limit, as far as the facts of it are known."""
     for name, most in limits.items():
         if name in facts and facts[name] > most:
             raise DoesNotFitError(f'{name} {facts[name]:,.4g} is above limits.{name}={most:,g}')

@@ -10,10 +10,13 @@ from typing import Any
 
 import optuna
 
+from configs import default
 from configs.sweeps.factors import Factor, grid_size
 
 # Samplers whose points depend on no result: they are drawn in one order, whoever trains them.
 PLANNED = ('grid', 'random', 'quasi_random')
+# No sampler: points are those that a program asks for, see `Study.ask`.
+ASKED = 'asked'
 # What all runs of a sweep have: the test split is for the last look, and of thousands of short runs
 # nobody looks at pictures, and few are killed.
 OF_RUNS = {'evaluate_test': False, 'checkpoint_seconds': 10.0, 'pictures': False}
@@ -123,7 +126,7 @@ def configs(sweep: Any, values: Mapping[str, Any], replicates: Sequence[int]) ->
     """
     made = []
     for r in replicates:
-        config = sweep.base.copy_and_resolve_references()
+        config = _of_family(sweep.base, values.get('model.family', sweep.base.model.family))
         config.update_from_flattened_dict(OF_RUNS | dict(values))
         config.seed += r
         if sweep.vary_splits and config.dataset.folds:
@@ -133,6 +136,16 @@ def configs(sweep: Any, values: Mapping[str, Any], replicates: Sequence[int]) ->
             config.dataset.repeat += r
         made.append(config)
     return made
+
+
+def _of_family(base: Any, family: str) -> Any:
+    """Returns a copy of a training config; of another family with that family's defaults."""
+    fields = default.flatten(base)
+    if family != base.model.family:
+        fields = {n: v for n, v in fields.items() if not n.startswith('model.')}
+        described = default.described(family).items()
+        fields |= {n: f.default for n, f in described if n.startswith('model.')}
+    return default.unflatten(fields)
 
 
 def _stored(value: Any) -> Any:

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from typing import Any
 
 # Of 'failed': the net is too large; the device has no memory left; another process trains in the
-# folder; files cannot be read or written; what is wrong is the sweep; something the user can mend;
-# anything else, after which the process is not trusted.
-UNFIT, MEMORY, BUSY = 'infeasible', 'memory', 'busy'
-FILES, SWEEP, MISTAKE, ERROR = 'files', 'sweep', 'mistake', 'error'
+# folder; files cannot be read or written; the data set cannot be read or split; what is wrong is
+# the sweep; something the user can mend; anything else, after which the process is not trusted.
+UNFIT, MEMORY, BUSY, FILES = 'infeasible', 'memory', 'busy', 'files'
+DATA, SWEEP, MISTAKE, ERROR = 'data', 'sweep', 'mistake', 'error'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,18 +1,19 @@
 """One call of a sweep: workers take points from the study until there are none, or time is up."""
 
+import functools
 import math
 import pathlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from console import Console, duration
-from errors import UserError
+from errors import SweepError, UserError
 from sweeping import tracking
 from sweeping.control import Control, Running
 from sweeping.reading import summary, words
@@ -53,28 +54,49 @@ def run(
       UserError: something the user can mend, with the remedy.
     """
     study = Study(config, folder, storage)
-    first = Worker(study.folder / 'workers')
-    with Interruption() as signals:
-        call = _Call(study, signals, console, first, started)
+    deadline = started + 3600 * config.budget.hours if config.budget.hours else math.inf
+    with Interruption() as signals, Call(study, signals, console, deadline) as call:
         call.introduce()
-        call.to_the_end()
+        try:
+            call.to_the_end()
+        except SweepError:
+            study.discard()
+            raise
         ended = call.ended() if not signals.received else INTERRUPTED
     return study.table(), ended
 
 
-class _Call:
-    """The threads of a call, each with a worker."""
+class Call:
+    """The threads of a call, each with a worker; a context manager that ends the workers.
+
+    Args:
+      study: opened to be trained.
+      signals: of the process, entered.
+      console: says what happens.
+      deadline: by `time.monotonic()`; infinite where there is none.
+      said: how a point is called, from its values; by default by its factors.
+
+    Attributes:
+      control: what the threads share.
+      total: points that there will be; 0 where nobody knows.
+    """
 
     def __init__(
-        self, study: Study, signals: Interruption, console: Console, first: Worker, started: float
+        self,
+        study: Study,
+        signals: Interruption,
+        console: Console,
+        deadline: float,
+        said: Callable[[Mapping[str, Any]], str] | None = None,
     ):
+        first = Worker(study.folder / 'workers')
         config = study.config
         self.study, self.console = study, console
         self.platform, self.devices = first.platform, first.devices
-        deadline = started + 3600 * config.budget.hours if config.budget.hours else math.inf
         self.control = Control(signals, deadline, config.replicates, self._say)
         table = study.table()
         before, self.factors = table.points, table.factors
+        self._called = said or functools.partial(words.chosen, self.factors)
         self.spent = [p.session['seconds'] for p in before if p.outcome == 'complete']
         self.control.has_completed = bool(self.spent)
         self.outcomes = Counter(p.outcome for p in before if p.outcome in FINAL)
@@ -87,6 +109,16 @@ class _Call:
         mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
         self.log = mlflow.log if mlflow else None
         self.processes = first.with_others(config.workers or first.devices)
+
+    def __enter__(self) -> 'Call':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        for worker in self.processes:
+            worker.kill()
 
     def introduce(self) -> None:
         """Says what will be tried, and how."""
@@ -110,7 +142,11 @@ class _Call:
         )
 
     def to_the_end(self) -> None:
-        """Lets all workers work, until there is no more to do or they shall stop."""
+        """Lets all workers work, until there is no more to do or they shall stop.
+
+        Raises:
+          UserError: something the user can mend, with the remedy.
+        """
         with ThreadPoolExecutor(len(self.processes), 'worker') as pool:
             futures = [pool.submit(self._work, worker) for worker in self.processes]
             with self.console.status() as show:
@@ -122,6 +158,8 @@ class _Call:
                             self.control.stop()
                     except KeyboardInterrupt:  # The second one: the first sets a flag.
                         self.control.impatient = True
+        if self.control.stopping():
+            self._end_workers()  # One that was told to stop stops for good.
         errors = [error for future in futures if (error := future.exception())]
         if errors:
             raise errors[0]
@@ -130,22 +168,19 @@ class _Call:
         """What the thread of a worker does."""
         since = time.monotonic()
         objective = Objective(self.study, worker, self.control, self.log)
-        try:
-            while not self.control.stopping() and not self.epochs_are_spent():
-                try:
-                    if not self._one_more(objective):
-                        return
-                    since = time.monotonic()
-                except StorageInternalError as error:  # A database may be started anew.
-                    if time.monotonic() - since > _STORAGE_SECONDS:
-                        reason = str(error.__cause__ or error).strip().splitlines()[0]
-                        raise UserError(
-                            f'The database of the study does not answer ({reason}); the same '
-                            'command goes on.'
-                        ) from error
-                    time.sleep(_WAIT_SECONDS)
-        finally:
-            worker.kill()
+        while not self.control.stopping() and not self.epochs_are_spent():
+            try:
+                if not self._one_more(objective):
+                    return
+                since = time.monotonic()
+            except StorageInternalError as error:  # A database may be started anew.
+                if time.monotonic() - since > _STORAGE_SECONDS:
+                    reason = str(error.__cause__ or error).strip().splitlines()[0]
+                    raise UserError(
+                        f'The database of the study does not answer ({reason}); the same '
+                        'command goes on.'
+                    ) from error
+                time.sleep(_WAIT_SECONDS)
 
     def _one_more(self, objective: Objective) -> bool:
         """Does a trial, or waits for a while; returns whether there is more to do."""
@@ -189,7 +224,7 @@ class _Call:
         done = sum(self.outcomes.values())
         width = len(str(self.total or 100))
         count = f'{done:{width}}/{self.total}' if self.total else f'{done:{width}}'
-        point, seconds = words.chosen(self.factors, running.values), running.seconds()
+        point, seconds = self._called(running.values), running.seconds()
         self.console.line(f'{count}  {point}  {said}  {seconds:.0f} s{self._eta()}')
 
     def _take_if_best(self, scores: Sequence[float]) -> None:
@@ -215,9 +250,7 @@ class _Call:
     def _progress(self) -> str:
         """Returns the line that a terminal shows while points train."""
         at_work = self.control.at_work()
-        shares = ', '.join(
-            f'{words.chosen(self.factors, r.values)} {r.share():.0%}' for r in at_work
-        )
+        shares = ', '.join(f'{self._called(r.values)} {r.share():.0%}' for r in at_work)
         counts = ', '.join(f'{count} {outcome}' for outcome, count in self.outcomes.items())
         best = f'; best {self._figure(self.best)}' if self.best else ''
         return f'{counts or "0 complete"}; {len(at_work)} running ({shares}){best}{self._eta()}'

@@ -17,12 +17,12 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import filelock
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import default
@@ -44,6 +44,7 @@ _UNBORN_SECONDS = 120  # Within which a trial that was taken tells who is at it.
 # Attributes of trials.
 END = 'end'  # What it leaves behind, see `Study.end`.
 NUMBER = 'number'  # Of the point, where the trial was queued.
+VALUES = 'values'  # Of a point that was asked for, as JSON.
 BEGUN = 'begun'  # The process that began it, see `host.here`.
 _ANSWERS = tuple(outcome for outcome in FINAL if outcome != 'failed')  # Whatever comes later.
 _HIDDEN = ('surplus', 'duplicate')  # Trials that are of no point of their own.
@@ -95,18 +96,20 @@ class Study:
     """
 
     def __init__(self, config: Any, folder: pathlib.Path, storage: str = '', reading: bool = False):
-        self.config, self.folder = config, folder
+        self.config, self.folder, self._url = config, folder, storage
         self._opened = datetime.datetime.now()
         self.factors: tuple[Factor, ...] = config.space
         self.objectives = names(config.objective)
-        self.planned = config.sampler in points.PLANNED
+        self.planned = config.sampler in (*points.PLANNED, points.ASKED)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._guard = threading.Lock()  # Between threads; the file between processes.
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(folder / '.study.lock')
-        self._plan = (
-            points.planned(config.sampler, self.factors, config.seed) if self.planned else None
-        )
+        self._plan: Iterator[dict[str, Any]] | None = None
+        if config.sampler == points.ASKED:
+            self._plan = iter(())
+        elif self.planned:
+            self._plan = points.planned(config.sampler, self.factors, config.seed)
         self._drawn: list[dict[str, Any]] = []
         self._taking = 0  # Threads of this process that were told of a point and have not taken it.
         self.exhausted = False  # The sampler draws nothing new.
@@ -173,6 +176,16 @@ class Study:
 
     # Points.
 
+    def ask(self, asked: Sequence[dict[str, Any]]) -> None:
+        """Sets what shall be tried next, of a study whose sampler is `asked`.
+
+        Points that were asked for before and not ended are let go of; each host asks for the same.
+
+        Args:
+          asked: values of training fields, by dotted name, of each point.
+        """
+        self._drawn = [dict(values) for values in asked]
+
     def points(self) -> dict[str, _Tries]:
         """Returns the points that were begun or queued, by key, in their order."""
         found: dict[str, _Tries] = {}
@@ -186,6 +199,8 @@ class Study:
         """Returns the point of a trial; {} where it has none, or died while it was drawn."""
         if _outcome(trial) in _HIDDEN:
             return {}
+        if VALUES in trial.user_attrs:
+            return default.flatten(json.loads(trial.user_attrs[VALUES]))
         params = trial.system_attrs.get('fixed_params', {}) | trial.params
         values = points.values_of(params, self.factors)
         whole = all(f.name in values for f in self.factors if f.applies(values))
@@ -208,7 +223,7 @@ class Study:
         if self._missing():
             with self._lock:  # Of several processes one queues a point.
                 for number, values in self._missing():
-                    self.optuna.enqueue_trial(points.stored(values), user_attrs={NUMBER: number})
+                    self._queue(number, values)
         outcomes = Counter(tries.outcome()[0] for tries in self.points().values())
         most, size = most_points(self.config), grid_size(self.factors)
         all_begun = (
@@ -221,6 +236,19 @@ class Study:
             self._taking += 1
             return WORK
         return WAIT if outcomes['running'] else OVER
+
+    def _queue(self, number: int, values: dict[str, Any]) -> None:
+        attributes: dict[str, Any] = {NUMBER: number}
+        if self.config.sampler == points.ASKED:  # Optuna's own spaces name all values beforehand.
+            self.optuna.enqueue_trial({}, user_attrs=attributes | {VALUES: json.dumps(values)})
+        else:
+            self.optuna.enqueue_trial(points.stored(values), user_attrs=attributes)
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Returns the point of a trial that begins."""
+        if VALUES in trial.user_attrs:
+            return default.flatten(json.loads(trial.user_attrs[VALUES]))
+        return points.suggest(trial, self.factors)
 
     def took(self) -> None:
         """Says that a thread which `prepare` told of a point is at it."""
@@ -254,8 +282,8 @@ class Study:
         known = self.points()
         lost = [
             (number, tries.values)
-            for number, tries in enumerate(known.values())
-            if tries.shall_be_tried_again(self._opened)
+            for number, (key, tries) in enumerate(known.items())
+            if tries.shall_be_tried_again(self._opened) and self._wanted(key)
         ]
         if not self._plan:
             return lost
@@ -265,6 +293,10 @@ class Study:
         new = (each for each in self._in_order() if points.key(each[1]) not in known)
         count = max(0, self._taking + 1 - waiting)
         return lost + [each for each in itertools.islice(new, count) if each[0] < most]
+
+    def _wanted(self, key: str) -> bool:
+        asks = self.config.sampler == points.ASKED
+        return not asks or key in map(points.key, self._drawn)
 
     def _in_order(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Gives the points of the plan, with their numbers, and draws them as they are needed."""
@@ -329,6 +361,24 @@ class Study:
           what: `reason`, `replicates`, `facts`, `seconds`, `host`, as `table` reads them.
         """
         trial.set_user_attr(END, {'outcome': outcome, **what})
+
+    def discard(self) -> None:
+        """Removes a study in which nothing was trained, unless another call has opened it too.
+
+        So its folder is free for the sweep that was meant.
+        """
+        runs, logs = self.folder / 'runs', self.folder / 'workers'
+        with self._lock, contextlib.suppress(OSError, StorageInternalError):
+            if any(runs.glob('*/*/config.json')) or self.optuna.user_attrs['calls'] > 1:
+                return
+            optuna.delete_study(study_name=self.optuna.study_name, storage=self._open(self._url))
+            for path in (*logs.glob('*.log'), *self.folder.glob('study.db*')):
+                path.unlink()
+            for name in (_FILE, '.study.lock'):
+                (self.folder / name).unlink()
+            for path in (*runs.glob('*'), runs, logs, self.folder):
+                if path.is_dir():
+                    path.rmdir()
 
     def table(self) -> Table:
         """Returns what came of all points."""

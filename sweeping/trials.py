@@ -10,15 +10,17 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 
 from configs.sweeps.objectives import COSTS
-from errors import UserError
+from errors import SweepError, UserError
 from sweeping import points
 from sweeping.control import Control, Running
-from sweeping.protocol import BUSY, ERROR, FILES, MEMORY, SWEEP, UNFIT, Job
+from sweeping.protocol import BUSY, DATA, ERROR, FILES, MEMORY, SWEEP, UNFIT, Job
 from sweeping.pruners import by_epochs, stages
 from sweeping.study import BEGUN, NUMBER, Study
 from sweeping.worker import Worker
 from training.run_folder import RunFolder
 
+# How the names of the fields begin that decide whether a data set can be read and split.
+_OF_DATA = ('dataset.', 'scale.', 'early_stopping.', 'augment', 'evaluate_mirrored')
 _BUSY_SECONDS = 5.0
 _LOOK_SECONDS = 0.2  # Between looks at the clock and at signals.
 
@@ -79,7 +81,7 @@ class Objective:
         queued = NUMBER in trial.user_attrs
         if not queued and self._study.is_surplus(trial):
             self._end(trial, 'surplus')
-        values = points.suggest(trial, self._study.factors)
+        values = self._study.suggest(trial)
         if not queued and (same := self._study.same(trial, values)) is not None:
             return self._as_before(trial, same)
         with self._control.running(values) as running:
@@ -263,23 +265,28 @@ class _PointRuns:
         if kind == BUSY:
             time.sleep(_BUSY_SECONDS)  # A process of a parent that was killed still saves.
             self._end('interrupted', '')
+        if kind == DATA and not any(f.name.startswith(_OF_DATA) for f in self.study.factors):
+            kind = SWEEP
         if kind in (FILES, SWEEP):
             # Not the point's fault. The database may be on the same full disk.
             with contextlib.suppress(optuna.exceptions.StorageInternalError):
                 self._record('interrupted', '')
-            remedy = ': mend that; the same command goes on.' if kind == FILES else ''
-            raise UserError(f'{text}{remedy}')
+            if kind == SWEEP:
+                raise SweepError(text)
+            raise UserError(f'{text}: mend that; the same command goes on.')
         if kind == MEMORY:  # Earlier jobs may have left less of it than a new process has.
             self.worker.kill()
             self._fail(f'out of memory: {text}', 'crashed')
         if kind == ERROR:
             self.worker.kill()
-        self._fail(text)
+            self._fail(text)
+        self._fail(text, error=SweepError)
 
-    def _fail(self, text: str, outcome: str = 'failed') -> None:
-        """Ends the trial by what went wrong, which may be wrong with all points."""
+    def _fail(self, text: str, outcome: str = 'failed', error: type[UserError] = UserError) -> None:
+        """Ends the trial by what went wrong, and the call where that is wrong with all points."""
         self._record(outcome, text)
-        self.control.failed(text.replace(str(self.folder), 'its folder'))
+        if said := self.control.failed(text.replace(str(self.folder), 'its folder')):
+            raise error(said)
         raise NoAnswerError
 
     def _lost(self, how: str) -> None:

@@ -1,11 +1,14 @@
 """Shared by all tests: one compilation cache, and the command as users run it."""
 
-import json
+import atexit
+import functools
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
+import forks
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -30,18 +33,26 @@ def flags(fields):
     return [f'--config.{name}={value}' for name, value in fields.items()]
 
 
-def python(*arguments, devices=1, tensorboard=False, stdin=None, **environment):
+@functools.cache
+def _forks():
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return forks.program(folder.name)
+
+
+def python(*arguments, devices=1, tensorboard=False, **environment):
     """Starts Python on so many host devices and returns the process.
 
-    TensorFlow takes seconds to import: without `tensorboard` it is not found.
+    TensorFlow takes seconds to import: without `tensorboard` it is not found. What the others
+    import was imported before, except where variables of JAX ask for a process of its own.
     """
     options = f'--xla_force_host_platform_device_count={devices}'
     without = {} if tensorboard else {'PYTHONPATH': str(ROOT / 'tests' / 'without_tensorflow')}
+    alone = tensorboard or any(name.startswith('JAX_') for name in environment)
     return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
+        [*([sys.executable] if alone else _forks()), *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, 'XLA_FLAGS': options, **without, **environment},
-        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,34 +76,14 @@ def train(*arguments, status=0, **options):
     return finish(start(*arguments, **options), status)
 
 
-# Each command in a fork of one process that has imported what they need.
-_FORKS = """
-import contextlib, json, os, runpy, sys
-import training.loop, training.describe
-for number, arguments in enumerate(json.load(sys.stdin)):
-    if os.fork() == 0:
-        for stream, name in ((sys.stdout, 'out'), (sys.stderr, 'err')):
-            path = f'{sys.argv[1]}/{number}.{name}'
-            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), stream.fileno())
-        sys.argv = [sys.argv[2], *arguments]
-        runpy.run_path(sys.argv[0], run_name='__main__')
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.wait()[1])
-    with open(f'{sys.argv[1]}/{number}.status', 'w') as file:
-        file.write(str(status))
-"""
-
-
-def train_each(commands, folder, command='train.py'):
+def train_each(commands, command='train.py'):
     """Runs a command for many arguments; returns (status, stdout, stderr) of each."""
-    process = python('-c', _FORKS, folder, command, stdin=subprocess.PIPE)
-    out, err = process.communicate(json.dumps(commands), timeout=300)
-    assert process.returncode == 0, f'{out}\n{err}'
-    return [
-        (int((folder / f'{i}.status').read_text()),
-         *((folder / f'{i}.{name}').read_text() for name in ('out', 'err')))
-        for i in range(len(commands))
-    ]  # fmt: skip
+    ended = []
+    for arguments in commands:
+        process = start(*arguments, command=command)
+        out, err = process.communicate(timeout=300)
+        ended.append((process.returncode, out, err))
+    return ended
 
 
 def load(config, room_bytes=1e9):

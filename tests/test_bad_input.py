@@ -68,7 +68,7 @@ def answers(tmp_path_factory):
     for command in commands:
         if not any('--workdir=' in argument for argument in command):
             command.append(f'--workdir={folder / "run"}')
-    yield train_each(commands, folder)
+    yield train_each(commands)
     assert not (folder / 'run').exists()
 
 

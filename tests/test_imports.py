@@ -7,6 +7,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+# What trains, and what judges and compares what was trained, stand on the same parts.
+NETS = {'configs', 'console', 'data', 'errors', 'input_pipeline', 'models', 'training'}
 # What each part of the code may import, of our own.
 ALLOWED = {
     'errors': set(),
@@ -17,54 +19,16 @@ ALLOWED = {
     'input_pipeline': {'console', 'data', 'errors'},
     'auditing': {'auditing', 'data'},
     'audit': {'auditing', 'command_line', 'console', 'data', 'errors'},
-    'training': {
-        'auditing',
-        'configs',
-        'console',
-        'data',
-        'errors',
-        'input_pipeline',
-        'models',
-        'training',
-    },
+    'training': {*NETS, 'auditing'},
     'command_line': {'configs', 'data', 'errors', 'models'},
     'train': {'command_line', 'errors', 'training'},
-    'evaluation': {
-        'configs',
-        'console',
-        'data',
-        'errors',
-        'evaluation',
-        'input_pipeline',
-        'models',
-        'training',
-    },
+    'evaluation': {*NETS, 'evaluation'},
     'evaluate': {'command_line', 'errors', 'evaluation', 'training'},
     'reporting': {'console', 'errors', 'evaluation', 'reporting', 'training'},
-    'sweeping': {
-        'configs',
-        'console',
-        'data',
-        'errors',
-        'evaluation',
-        'input_pipeline',
-        'models',
-        'reporting',
-        'sweeping',
-        'training',
-    },
-    'selection': {
-        'configs',
-        'console',
-        'data',
-        'errors',
-        'evaluation',
-        'reporting',
-        'selection',
-        'sweeping',
-        'training',
-    },
+    'sweeping': {*NETS, 'evaluation', 'reporting', 'sweeping'},
+    'selection': {*NETS - {'models'}, 'evaluation', 'reporting', 'selection', 'sweeping'},
     'report': {'command_line', 'console', 'errors', 'evaluation', 'reporting', 'training'},
+    'choose': {'command_line', 'configs', 'console', 'errors', 'selection'},
     'sweep': {'command_line', 'configs', 'console', 'errors', 'sweeping', 'training'},
 }
 

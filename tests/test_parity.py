@@ -38,8 +38,6 @@ def one_device(tmp_path_factory):
     ('devices', 'extra'),
     [
         (8, ()),
-        (8, ('--config.parallel=pmap',)),
-        (1, ('--config.steps_per_dispatch=4',)),
         (2, ('--config.steps_per_dispatch=5', '--config.parallel=pmap')),
     ],
 )
@@ -60,13 +58,13 @@ def metrics(folder):
 
 def test_float32_agrees_over_the_first_steps(tmp_path):
     losses = {}
-    for devices in (1, 8):
+    for devices in (1, 4):
         folder = tmp_path / str(devices)
         extra = ('--config.epochs=0.3', '--config.evaluate_every_epochs=0.01')
         train(*FIELDS, *extra, f'--workdir={folder}', devices=devices)
         losses[devices] = [line['train_loss'] for line in metrics(folder)]
     assert len(losses[1]) == 5
-    np.testing.assert_allclose(losses[1], losses[8], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(losses[1], losses[4], rtol=0, atol=1e-5)
 
 
 def test_a_checkpoint_goes_on_with_another_number_of_devices(tmp_path, one_device):
@@ -77,6 +75,6 @@ def test_a_checkpoint_goes_on_with_another_number_of_devices(tmp_path, one_devic
     (folder / 'result.json').unlink()
     last = max(int(p.name) for p in (folder / 'checkpoints').iterdir())
     shutil.rmtree(folder / 'checkpoints' / str(last))
-    double(folder, devices=4)
+    double(folder, devices=2)
     for ours, theirs in zip(parameters(folder), parameters(one_device), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)

@@ -16,7 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_step import checkpoint
 
 import training.loop
+from errors import BusyError
 from training.loop import train_and_evaluate
+from training.run_folder import RunFolder
 
 # Everything that has a state: dropout, augmentation, moving average, batch norm, momentum.
 COMMAND = (
@@ -220,12 +222,9 @@ def test_a_full_disk_ends_without_a_traceback_and_loses_nothing(tmp_path):
         subprocess.run(['umount', str(disk)], check=True)
 
 
-def test_two_processes_do_not_share_a_run_folder(tmp_path):
-    process = start(*COMMAND, f'--workdir={tmp_path}', tensorboard=True)
-    wait_for(tmp_path, 1, process)
-    try:
-        _, err = train(*COMMAND, f'--workdir={tmp_path}', status=2)
-    finally:
-        process.kill()
-        process.communicate()
-    assert 'Another process is training' in err
+def test_two_runs_do_not_share_a_run_folder(tmp_path, tiny_config):
+    config = tiny_config()
+    with RunFolder(tmp_path).claim(config):
+        with pytest.raises(BusyError, match='Another process is training in'):
+            train_and_evaluate(config, tmp_path, quiet=True)
+        assert [path.name for path in tmp_path.iterdir()] == ['.lock']

@@ -209,15 +209,24 @@ def test_points_are_exported_and_repeated(tmp_path):
     assert (workdir / 'study.html').exists()
 
 
-def test_a_mistake_that_all_points_share_ends_the_sweep(tmp_path):
+def test_a_mistake_that_all_points_share_ends_the_sweep_and_leaves_no_study(tmp_path):
+    gone = {'base.dataset.name': f'folder:{tmp_path / "gone"}'}
+    workdir = tmp_path / 'study'
     config = sweep_file(tmp_path, RATES)
-    wrong = sweep_file(tmp_path / 'wrong', RATES, objective='validation_rmse')
+    out, err = sweep(config, workdir, TINY | gone, status=2)
+    assert err.startswith(f"sweep.py: There is no folder '{tmp_path / 'gone'}'")
+    assert err.count('\n') == 1
+    assert 'failed' not in out
+    assert not workdir.exists()
+    config = sweep_file(tmp_path, RATES, objective='validation_rmse')
     with pytest.raises(UserError, match='validation_rmse does not exist for digits'):
-        run_here(wrong, tmp_path / 'study', TINY)
-    gone = TINY | {'base.dataset.name': f'folder:{tmp_path / "gone"}', 'base.epochs': 1}
-    _, err = sweep(config, tmp_path / 'other', gone, status=2)
-    assert '3 points have failed alike, and none between them was well' in err
-    assert 'gone' in err
+        run_here(config, workdir, TINY)
+    # What some points may mend is no matter of the sweep before three of them have failed.
+    config = sweep_file(tmp_path, "choice('dataset.image_size', 4, 6, 8)")
+    alike = '3 points have failed alike, and none between them was well: There is no folder'
+    with pytest.raises(UserError, match=alike):
+        run_here(config, workdir, TINY | {'base.dataset.name': repr(gone['base.dataset.name'])})
+    assert not workdir.exists()
 
 
 def test_two_objectives_and_limits(tmp_path):

@@ -174,7 +174,7 @@ def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp('answers')
     (folder / 'command.py').write_text(COMMAND)
     arguments = [command for command, _, _ in COMMANDS]
-    return train_each(arguments, folder, command=folder / 'command.py')
+    return train_each(arguments, command=folder / 'command.py')
 
 
 @pytest.mark.parametrize('number', range(len(COMMANDS)))

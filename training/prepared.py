@@ -17,7 +17,7 @@ import input_pipeline
 from auditing import findings
 from configs import default
 from console import Console
-from errors import DoesNotFitError, UserError
+from errors import DataError, DoesNotFitError, UserError
 from models import scaling, summary
 from training import host_memory, memory, optimizer, recipe, weights
 from training import step as training_step
@@ -75,6 +75,7 @@ class Prepared:
       compile_seconds: spent by `compiled` so far.
 
     Raises:
+      DataError: the data set cannot be read or split.
       UserError: data and config do not go together, or the net cannot fit.
     """
 
@@ -87,18 +88,7 @@ class Prepared:
         self._once.use(self.program_key)
         self._once.use(self._data_key)
         self.memory_bytes = self._once(('memory', devices), devices.memory_bytes)
-        resolution = scaling.multipliers(config.scale).resolution
-        # Inputs may take a quarter of a device's memory.
-        self.pipeline = input_pipeline.load(
-            config,
-            self.memory_bytes / 4,
-            console,
-            resolution,
-            source=self._once(
-                (self._data_key, 'source'),
-                lambda: input_pipeline.read(config.dataset, console, resolution),
-            ),
-        )
+        self.pipeline = self._load(console)
         recipe.check_family(config, self.pipeline.source.holds)
         console.data(self.pipeline, findings.brief(self.pipeline))
         self.steps_per_epoch = self.pipeline.sizes['train'] / config.batch_size
@@ -131,6 +121,20 @@ class Prepared:
         self.compile_seconds = 0.0
         self._weights: dict[str, np.ndarray] = {}
         self._reader = input_pipeline.ReadAhead(self.pipeline)
+
+    def _load(self, console: Console) -> input_pipeline.Pipeline:
+        dataset = self.config.dataset
+        resolution = scaling.multipliers(self.config.scale).resolution
+        try:
+            source = self._once(
+                (self._data_key, 'source'),
+                lambda: input_pipeline.read(dataset, console, resolution),
+            )
+            # Inputs may take a quarter of a device's memory.
+            room = self.memory_bytes / 4
+            return input_pipeline.load(self.config, room, console, resolution, source=source)
+        except UserError as error:
+            raise DataError(str(error)) from error
 
     def close(self) -> None:
         """Lets go of the thread that reads ahead."""

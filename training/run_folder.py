@@ -136,6 +136,10 @@ class RunFolder:
         """Writes a JSON file, replacing it at once; figures that are not finite become null."""
         self._replace(name, (json.dumps(_finite(value), indent=1) + '\n').encode())
 
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file, replacing it at once."""
+        self._replace(name, text.encode())
+
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an npz file, replacing it at once."""
         buffer = io.BytesIO()

@@ -1,0 +1,302 @@
+"""What may be asked about a data set: nets of the ladder, baselines, questions, neighbours.
+
+A net is a trunk (family, convolutions in each stage, filters) at an input size, with changes. All
+of it is arithmetic on names and numbers: nothing is built here.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from selection.facts import Facts
+
+_RATE, _DECAY = 'optimizer.learning_rate', 'optimizer.weight_decay'
+_LEAST_MAP = 2  # Height and width of the last map of the longest plain net.
+_MOST_STAGES = 6
+_RESIDUAL_BLOCKS = (1, 2, 3, 5, 9)  # In each stage, behind the plain nets.
+_RESIDUAL_STAGES = 3
+_HIDDEN = ((), (32,), (64,), (64, 64), (64, 64, 64), (128, 128, 128))
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A net with its recipe: fields that differ from the base config.
+
+    Attributes:
+      name: unique; equal names mean equal fields.
+      label: what it is, in words.
+      depth: layers of the kind that the ladder adds.
+      size: side of the images in pixels; None where inputs are no images.
+      fields: by dotted name.
+      cost: rough FLOPs of an example, to compare nets that were not trained yet.
+      rung: place on the ladder of its size; None where it is none.
+    """
+
+    name: str
+    label: str
+    depth: int
+    size: int | None
+    fields: Mapping[str, Any]
+    cost: float
+    rung: int | None = None
+
+    def changed(
+        self, name: str, label: str, changes: Mapping[str, Any], cost: float = 1.0
+    ) -> 'Net':
+        """Returns this net with changes: no rung any more.
+
+        Args:
+          name: of the change, such as `gelu`.
+          label: of the change, in words.
+          changes: of fields.
+          cost: by what the FLOPs are multiplied.
+        """
+        return dataclasses.replace(
+            self, name=f'{self.name}+{name}', label=f'{self.label}, {label}', rung=None,
+            fields={**self.fields, **changes}, cost=self.cost * cost,
+        )  # fmt: skip
+
+    def at_rate(self, rate: float, decay: float | None = None) -> 'Net':
+        """Returns this net with another learning rate (and weight decay), under the same name."""
+        fields = {**self.fields, _RATE: rate}
+        if decay is not None:
+            fields[_DECAY] = decay
+        return dataclasses.replace(self, fields=fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One thing that may be changed in a net.
+
+    Attributes:
+      key: of the answers' table of ideas.
+      text: the question in words.
+      net: with the change.
+      reference: the net without.
+    """
+
+    key: str
+    text: str
+    net: Net
+    reference: Net
+
+
+def _sizes(facts: Facts) -> tuple[int | None, ...]:
+    if facts.holds != 'images':
+        return (None,)
+    side = min(facts.shape[:2])
+    if not facts.resizable or side < 48:
+        return (side,)
+    return (32, 64) if side < 112 else (32, 64, 96)
+
+
+class Space:
+    """The nets for a data set.
+
+    Args:
+      facts: of the data set.
+      width: filters of the first stage of the ladder's nets.
+    """
+
+    def __init__(self, facts: Facts, width: int = 16):
+        self._facts, self._width = facts, width
+        self.layer = 'convolution layer' if facts.holds == 'images' else 'hidden layer'
+
+        self._sizes = _sizes(facts)
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """Input sizes, smallest first."""
+        return self._sizes
+
+    def keep(self, sizes: Sequence[int | None]) -> None:
+        """Leaves out the other input sizes."""
+        self._sizes = tuple(sizes)
+
+    def linear(self) -> Net:
+        """Returns the linear classifier, on the smallest images."""
+        size, inputs = self.sizes[0], self._inputs(self.sizes[0])
+        fields = {'model.family': 'dense', 'model.hidden_units': (), **self._at(size)}
+        return Net(
+            f'linear{self._where(size)}', 'linear classifier', 0, size, fields,
+            2.0 * inputs * self._facts.outputs,
+        )  # fmt: skip
+
+    def ladder(self, size: int | None) -> list[Net]:
+        """Returns the rungs at an input size, smallest first."""
+        if size is None:
+            rungs = [self._dense(hidden) for hidden in _HIDDEN[1:]]
+        else:
+            rungs = [self.plain((1,) * stages, size) for stages in range(1, self._stages(size) + 1)]
+            stages = min(_RESIDUAL_STAGES, self._stages(size))
+            rungs += [self.residual((blocks,) * stages, size) for blocks in _RESIDUAL_BLOCKS]
+            rungs.sort(key=lambda net: net.depth)
+        return [dataclasses.replace(net, rung=i) for i, net in enumerate(rungs)]
+
+    def baselines(self) -> list[Net]:
+        """Returns nets that many people would take without asking, at their usual size."""
+        if self._facts.holds != 'images':
+            return []
+        size = self.sizes[min(1, len(self.sizes) - 1)]
+        assert size is not None
+        resnet = self.residual((3,) * _RESIDUAL_STAGES, size)
+        wide = self.plain((1,) * min(2, self._stages(size)), size, width=8 * self._width)
+        return [
+            dataclasses.replace(resnet, name=f'resnet-20{self._where(size)}', rung=None,
+                                label=f'ResNet-20 (He et al. 2016), {size} pixels'),
+            self._two_blocks(size),
+            dataclasses.replace(wide, name=f'wide-shallow{self._where(size)}', rung=None,
+                                label=f'2 convolutions of {8 * self._width} and '
+                                      f'{16 * self._width} filters, {size} pixels'),
+        ]  # fmt: skip
+
+    def _two_blocks(self, size: int) -> Net:
+        """Returns the net of Keras' beginner examples: two blocks, flatten, dense, Adam."""
+        net = self.plain((1, 1), size, width=32)
+        fields = {
+            **net.fields, 'model.norm': 'none', 'model.head.pooling': 'flatten',
+            'model.head.dense_units': (128,), 'model.head.dropout': 0.5,
+            'optimizer.name': 'adamw', _RATE: 0.001, _DECAY: 0.0, 'augment': 'none',
+        }  # fmt: skip
+        dense = 2.0 * (size // 4) ** 2 * 64 * 128
+        return Net(
+            f'two-block{self._where(size)}', 'two blocks of convolution and pooling and a dense '
+            f'layer, as in Keras\' examples, {size} pixels', 2, size, fields, net.cost + dense,
+        )  # fmt: skip
+
+    def questions(self, net: Net) -> list[Question]:
+        """Returns what may be asked at a net, the most promising first."""
+        if self._facts.holds != 'images':
+            return self._dense_questions(net)
+        family = net.fields['model.family']
+        width = net.fields['model.width']
+        changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
+            ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
+             {'model.width': 2 * width}, 4.0),
+            ('augment', *self._augmentation(), 1.0),
+            ('narrow', 'narrow', 'half the filters', 'Do half the filters suffice?',
+             {'model.width': max(1, width // 2)}, 0.25),
+            ('skip', 'no-skip', 'without skip connections', 'Does it do without skip connections?',
+             {'model.skip': False}, 1.0),
+            ('head', 'flatten', 'with flatten and a dense layer of 128 units',
+             'Is flatten with a dense layer better than global average pooling?',
+             {'model.head.pooling': 'flatten', 'model.head.dense_units': (128,)}, 1.1),
+            ('kernel', '5x5', 'with 5x5 kernels', 'Do 5x5 kernels help?',
+             {'model.kernel_size': 5}, 25 / 9),
+            ('activation', 'gelu', 'with GELU', 'Is GELU better than ReLU?',
+             {'model.activation': 'gelu'}, 1.0),
+            ('pooling', 'average', 'with average pooling', 'Is average pooling better?',
+             {'model.pooling': 'average'}, 1.0),
+            ('norm', 'no-norm', 'without batch norm', 'Does it do without batch norm?',
+             {'model.norm': 'none', _RATE: net.fields.get(_RATE, 0.1) / 3}, 1.0),
+            ('normalization', 'min-max', 'with inputs from 0 to 1',
+             'Is min-max normalisation of the inputs as good?',
+             {'dataset.normalization': 'min_max'}, 1.0),
+        ]  # fmt: skip
+        return [
+            Question(key, text, net.changed(name, label, fields, cost), net)
+            for key, name, label, text, fields, cost in changes
+            if fields and not (key == 'skip' and family != 'residual')
+        ]
+
+    def _augmentation(self) -> tuple[str, str, str, dict[str, Any]]:
+        if self._facts.augment != 'none':
+            return ('no-augment', 'without augmentation', 'Does augmentation help?',
+                    {'augment': 'none'})  # fmt: skip
+        return ('crop', 'with random crops', 'Does augmentation help?',
+                {'augment': 'padded_crop=2'})  # fmt: skip
+
+    def _dense_questions(self, net: Net) -> list[Question]:
+        hidden = net.fields['model.hidden_units']
+        wide = tuple(2 * units for units in hidden)
+        return [
+            Question('width', 'Do twice the units help?', net.changed(
+                'wide', 'twice the units', {'model.hidden_units': wide}, 4.0), net),
+            Question('activation', 'Is GELU better than ReLU?', net.changed(
+                'gelu', 'with GELU', {'model.activation': 'gelu'}), net),
+        ]  # fmt: skip
+
+    def around(self, net: Net) -> list[Net]:
+        """Returns the neighbours of a net: depth ± 1, width, input size, and two at once."""
+        if self._facts.holds != 'images' or net.rung is None or net.size is None:
+            return []
+        found = []
+        ladder = self.ladder(net.size)
+        up = ladder[net.rung + 1 : net.rung + 2]
+        down = ladder[max(0, net.rung - 1) : net.rung]
+        rate = {_RATE: net.fields[_RATE]} if _RATE in net.fields else {}
+        for near in (*up, *down):
+            near = dataclasses.replace(near, fields={**near.fields, **rate})
+            found.append(near)
+            found.append(self._scaled(near, 2.0 if near in down else 0.5))
+        others = [size for size in self.sizes if size != net.size and size is not None]
+        for size in others:
+            same = [other for other in self.ladder(size) if other.depth == net.depth]
+            found += [dataclasses.replace(n, fields={**n.fields, **rate}) for n in same]
+        return found[:6]
+
+    def _scaled(self, net: Net, factor: float) -> Net:
+        width = max(1, round(net.fields['model.width'] * factor))
+        return net.changed(f'w{width}', f'{width} filters at first', {'model.width': width},
+                           factor**2)  # fmt: skip
+
+    def plain(self, stages: tuple[int, ...], size: int, width: int = 0) -> Net:
+        """Returns a plain net with so many convolutions in each stage."""
+        width = width or self._width
+        fields = {'model.family': 'plain', 'model.stage_sizes': stages, 'model.width': width}
+        depth = sum(stages)
+        label = f'{depth} convolution{"" if depth == 1 else "s"}, {width} filters at first'
+        return Net(
+            f'plain-{depth}{self._where(size)}', self._labelled(label, size), depth, size,
+            fields | self._at(size), self._flops(stages, size, width),
+        )  # fmt: skip
+
+    def residual(self, blocks: tuple[int, ...], size: int, width: int = 0) -> Net:
+        """Returns a residual net with so many blocks of two convolutions in each stage."""
+        width = width or self._width
+        fields = {'model.family': 'residual', 'model.stage_sizes': blocks, 'model.width': width}
+        depth = 1 + 2 * sum(blocks)
+        label = f'{depth} convolutions with skip connections, {width} filters at first'
+        return Net(
+            f'residual-{depth}{self._where(size)}', self._labelled(label, size), depth, size,
+            fields | self._at(size),
+            self._flops(tuple(2 * count for count in blocks), size, width),
+        )  # fmt: skip
+
+    def _dense(self, hidden: tuple[int, ...]) -> Net:
+        units = (self._inputs(None), *hidden, self._facts.outputs)
+        cost = sum(2.0 * a * b for a, b in itertools.pairwise(units))
+        said = ' and '.join(map(str, hidden))
+        name = 'x'.join(map(str, hidden))
+        return Net(
+            f'dense-{name}', f'{len(hidden)} hidden layers of {said} units', len(hidden), None,
+            {'model.family': 'dense', 'model.hidden_units': hidden}, cost,
+        )  # fmt: skip
+
+    def _labelled(self, label: str, size: int) -> str:
+        return f'{label}, {size} pixels' if len(self.sizes) > 1 else label
+
+    def _where(self, size: int | None) -> str:
+        return f'@{size}' if len(self.sizes) > 1 else ''
+
+    def _at(self, size: int | None) -> dict[str, Any]:
+        return {'dataset.image_size': size} if size and self._facts.resizable else {}
+
+    def _stages(self, size: int) -> int:
+        return max(1, min(_MOST_STAGES, int(math.log2(size / _LEAST_MAP)) + 1))
+
+    def _inputs(self, size: int | None) -> int:
+        if size is None:
+            return math.prod(self._facts.shape)
+        return size * size * self._facts.shape[-1]
+
+    def _flops(self, stages: tuple[int, ...], size: int, width: int) -> float:
+        flops, channels = 0.0, self._facts.shape[-1]
+        for i, count in enumerate(stages):
+            side = math.ceil(size / 2**i)
+            for _ in range(count):
+                flops += 2.0 * 9 * channels * width * 2**i * side**2
+                channels = width * 2**i
+        return flops

@@ -1,0 +1,138 @@
+"""Confirmation: the choice and the baselines on all training data, and the test split, once."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from selection import ledger
+from selection.candidates import Net
+from selection.choice import MEASURES, Confirmed
+from selection.verdict import scores_of, weights_of
+from training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from selection.driver import Driver
+
+SEEDS = 3
+# A little is held out, so that one sees whether training went well; the choice is made.
+_HELD_OUT = 0.05
+FIELDS = {'dataset.folds': 0, 'dataset.fold': 0, 'dataset.repeat': 0,
+          'dataset.validation_fraction': _HELD_OUT}  # fmt: skip
+_LEVEL = 0.95
+_EVALUATION_SECONDS = 12.0  # Of the final net, by `evaluate.py`; a guess.
+_LAYERS_RUNS = 4.0  # What the question after each block takes, in runs of the net; a guess.
+
+
+def price(driver: 'Driver', net: Net) -> float:
+    """Returns what the confirmation will take, in the unit of the budget."""
+    nets = _nets(driver, net)
+    if driver.request.budget.seconds is None:
+        return float(SEEDS * len(nets))
+    folds = driver.record.folds
+    larger = folds / (folds - 1) * driver.data.growth()
+    seconds = sum(driver.record.seconds(each) for each in nets)
+    return SEEDS * larger * seconds / len(driver.call.processes) + _EVALUATION_SECONDS
+
+
+def _nets(driver: 'Driver', net: Net) -> list[Net]:
+    search = driver.search
+    baselines = [n for n in search.nets.values() if search.roles[n.name] == 'baseline']
+    return [net, *[n for n in baselines if n.name != net.name and not
+                   driver.record.failure(n.name)]]  # fmt: skip
+
+
+def confirm(driver: 'Driver') -> dict[str, Any] | None:
+    """Trains the finalists, opens the test split and judges them by it.
+
+    Returns:
+      Fields of the `Choice`; None where it was interrupted.
+
+    Raises:
+      UserError: the test split was opened before.
+    """
+    recommended = driver.recommended()
+    nets = _nets(driver, recommended)
+    runs = [(net, seed) for net in nets for seed in range(SEEDS)]
+    folders = driver.train_final([(net, _values(driver, net, seed)) for net, seed in runs])
+    by_net: dict[str, list[str]] = {}
+    for (net, _), folder in zip(runs, folders, strict=True):
+        if folder:
+            by_net.setdefault(net.name, []).append(folder)
+    if recommended.name not in by_net:
+        return None
+    ledgered = ledger.open_test(driver.folder, [*by_net], driver.request.forced)
+    confirmed = _judged(driver, by_net)
+    final = by_net[recommended.name][0]
+    _evaluate(driver, final)
+    return {'confirmed': confirmed, 'openings': ledgered, 'final_run': final}
+
+
+def _values(driver: 'Driver', net: Net, seed: int) -> dict[str, Any]:
+    return {
+        **net.fields, **FIELDS, **driver.data.final_fields,
+        'seed': driver.request.base.seed + seed,
+    }  # fmt: skip
+
+
+def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirmed, ...]:
+    """Returns what nets come to on the test split, with intervals of the mean and of a new run.
+
+    With n runs of a net, s^2 the variance of runs pooled over the nets (few seeds tell little of
+    one), and var the variance of an image's mean score over N images: that of the mean is
+    var / N + s^2 / n. A new run is judged by the same images and differs by its seed: its
+    interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more observation.
+    """
+    scores = {
+        name: np.stack([_test_scores(driver, folder) for folder in of_net])
+        for name, of_net in folders.items()
+    }
+    weights = weights_of(driver.data.source.labels[driver.data.test], driver.measure)
+    runs = {name: np.average(each, axis=1, weights=weights) for name, each in scores.items()}
+    freedom = sum(len(each) - 1 for each in runs.values())
+    apart = sum(float(((each - each.mean()) ** 2).sum()) for each in runs.values())
+    found = []
+    for name, each in runs.items():
+        mean, count = float(each.mean()), len(each)
+        bounds = _bounds(mean, count, apart / freedom, freedom, (
+            float((weights * (scores[name].mean(axis=0) - mean)).var(ddof=1)) / len(weights)
+        )) if freedom else (None,) * 4  # fmt: skip
+        sign = -1 if MEASURES[driver.measure].less_is_better else 1
+        low, high, new_low, new_high = (None if b is None else sign * b for b in bounds[::sign])
+        if sign < 0:
+            low, high, new_low, new_high = new_low, new_high, low, high
+        test = tuple(sign * float(score) for score in each)
+        found.append(Confirmed(name, tuple(folders[name]), test, sign * mean, low, high, new_low,
+                               new_high))  # fmt: skip
+    return tuple(found)
+
+
+def _bounds(
+    mean: float, count: int, of_seeds: float, freedom: int, of_images: float
+) -> tuple[float, float, float, float]:
+    """Returns bounds of the mean, and of one new run."""
+    quantile = float(student.ppf((1 + _LEVEL) / 2, freedom))
+    half = quantile * np.sqrt(of_images + of_seeds / count)
+    new = quantile * np.sqrt(of_seeds * (1 + 1 / count))
+    return mean - half, mean + half, mean - new, mean + new
+
+
+def _test_scores(driver: 'Driver', folder: str) -> np.ndarray:
+    """Judges the test split by the weights of a run."""
+    from evaluation import outputs, trained
+
+    net = trained.open_run(driver.study.folder / folder)
+    found = outputs.compute(net, net.own_data(driver.quiet), 'test')
+    return scores_of(found.values_NK, found.labels_N, driver.measure, driver.costs)
+
+
+def _evaluate(driver: 'Driver', folder: str) -> None:
+    """Has `evaluate.py` look at the final net, at its blocks too where there is time."""
+    from evaluation.evaluate import evaluate_run
+
+    run = RunFolder(driver.study.folder / folder)
+    result = run.read_json('result.json')
+    seconds = _LAYERS_RUNS * result['seconds']['total'] + _EVALUATION_SECONDS
+    with_layers = driver.clock.seconds() + seconds < (driver.request.budget.seconds or np.inf)
+    evaluate_run(run.path, split='test', with_layers=with_layers, quiet=True)

@@ -1,0 +1,156 @@
+"""The data set of a choice: who judges in which run, and what is sealed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import input_pipeline
+from console import Console
+from data import splits
+from data.listing import Source
+from errors import UserError
+from selection.facts import Facts
+
+# Of larger sets a part is searched; the final fit takes all of it.
+LARGE, SUBSET = 10_000, 6_000
+_SUBSET_EPOCHS = 30.0
+
+
+class Data:
+    """A data set without its test split, in folds.
+
+    Images are numbered from 0 on among those that are not the test's, in the order of the source.
+
+    Args:
+      base: training config, of any family; `dataset.folds` is K.
+      console: says what was found, and shows the progress of decoding.
+
+    Attributes:
+      source: at the smallest size.
+      members: places in the source of the images that are searched with.
+      final_fields: fields with which all of the data are trained on.
+      test: places of the test's.
+
+    Raises:
+      UserError: the set cannot be read or split, or is a series.
+    """
+
+    def __init__(self, base: Any, console: Console):
+        self._base, self._console = base, console
+        if base.dataset.name.startswith('series:'):
+            raise UserError(
+                'choose.py needs examples that can be dealt into folds, and a series is cut in '
+                'time: compare nets of it with sweep.py.'
+            )
+        self.source = self._read(base)
+        input_pipeline.check_readable(self.source, base.dataset.max_unreadable)
+        self.final_fields = {'dataset.subset': base.dataset.subset, 'epochs': base.epochs}
+        self._shorten(base)
+        self._folds: dict[tuple[int, float], np.ndarray] = {}
+        first = splits.split(self.source, base.dataset)
+        self.members = np.union1d(first['train'], first['validation'])
+        self.test = first['test']
+
+    def _read(self, base: Any) -> Source:
+        return input_pipeline.read(base.dataset, self._console)
+
+    def _shorten(self, base: Any) -> None:
+        """Sets a subset, and more epochs for it, where the set is large."""
+        official = self.source.official.get('train')
+        count = len(self.source.labels if official is None else official)
+        if count > LARGE and base.dataset.subset == 1.0:
+            base.dataset.subset = float(SUBSET)
+            base.epochs = max(base.epochs, _SUBSET_EPOCHS)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the images."""
+        return self.source.labels[self.members]
+
+    def groups(self) -> np.ndarray:
+        """Returns the number of each image's group."""
+        return splits.group(self.source, self._base.dataset.group_by)[self.members]
+
+    def facts(self) -> Facts:
+        """Returns what the space of nets must know."""
+        source = self.source
+        sides = source.files
+        shape = source.inputs.shape[1:]
+        if source.from_files:
+            side = int(min(np.quantile(sides['width'], 0.1), np.quantile(sides['height'], 0.1)))
+            shape = (side, side, shape[-1])
+        return Facts(
+            holds=source.holds,
+            shape=tuple(shape),
+            outputs=len(source.class_names) or 1,
+            resizable=source.from_files,
+            augment=self._base.augment,
+        )
+
+    def same_splits(self, sizes: Sequence[int | None]) -> list[int | None]:
+        """Returns the input sizes at which the splits are the same as at the first.
+
+        Near duplicates, which stay together, are looked for in the images as they are read; at
+        another size a pair more or less may be found.
+        """
+        same = []
+        for size in sizes:
+            base = self._base.copy_and_resolve_references()
+            base.dataset.image_size = size or base.dataset.image_size
+            if size == sizes[0]:
+                same.append(size)
+                continue
+            found = splits.split(self._read(base), base.dataset)
+            held_out = self.members[self.fold(0)]
+            if np.array_equal(found['test'], self.test) and np.array_equal(
+                found['validation'], held_out
+            ):
+                same.append(size)
+            else:
+                self._console.line(
+                    f'Note: images of {size} pixels are left out, since other near duplicates are '
+                    'found in them, and their folds would be other ones.', always=True,
+                )  # fmt: skip
+        return same
+
+    def fold(self, number: int, subset: float | None = None) -> np.ndarray:
+        """Returns which images a run is judged by.
+
+        Args:
+          number: of the run.
+          subset: `dataset.subset` of its net where that is not the base's.
+        """
+        key = (number, subset or self._base.dataset.subset)
+        if key not in self._folds:
+            dataset = self._base.dataset.copy_and_resolve_references()
+            dataset.repeat, dataset.fold = divmod(number, dataset.folds)
+            dataset.subset = key[1]
+            held_out = splits.split(self.source, dataset)['validation']
+            self._folds[key] = np.searchsorted(self.members, held_out)
+        return self._folds[key]
+
+    def fields(self, number: int) -> dict[str, Any]:
+        """Returns the fields of run `number` of any net."""
+        repeat, fold = divmod(number, self._base.dataset.folds)
+        return {
+            'seed': self._base.seed + number,
+            'dataset.fold': fold,
+            'dataset.repeat': repeat,
+        }
+
+    def growth(self) -> float:
+        """Returns how many times as much the final fit trains as a run on all of `members`."""
+        official = self.source.official.get('train')
+        count = len(self.source.labels if official is None else official)
+        final = count * self.final_fields['epochs']
+        return max(1.0, final / (len(self.members) * self._base.epochs))
+
+    def constant_score(self, measure: str) -> float | None:
+        """Returns the accuracy of who always says the largest class; None for other measures."""
+        classes = len(np.unique(self.labels))
+        if measure == 'balanced_accuracy':
+            return 1 / classes
+        if measure != 'accuracy':
+            return None
+        return float(np.bincount(self.labels).max() / len(self.labels))

@@ -1,0 +1,383 @@
+"""A choice, live: the stages ask for runs, the sweep's workers train them, files say what came."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from configs.sweeps import default as sweep_default
+from console import Console, percent
+from errors import UserError
+from evaluation import costs
+from evaluation.ended import stored
+from selection import chart, choice, confirm, outlook, stages
+from selection.candidates import Net, Space
+from selection.choice import Candidate, Choice, Spent
+from selection.clock import Amount, Clock
+from selection.data import Data
+from selection.record import TUNING, Outcome, Record, Run
+from selection.report import page, words
+from selection.search import Search, Settings
+from selection.verdict import scores_of, weights_of
+from sweeping import export, points
+from sweeping.run import Call
+from sweeping.study import Study
+from sweeping.table import Point
+from training.interruption import Interruption
+from training.run_folder import RunFolder
+
+FOLDS = 4
+_CLOCK = 'clock.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+      base: training config; its data set, recipe and length are those of all nets.
+      budget: of the whole choice.
+      delta, measure: as in `choice.Choice`.
+      goal: such as `accuracy>=0.95`; '' for none.
+      costs_file: csv file with a cost matrix; '' where `measure` is not cost.
+      limits: of `sweep` configs, such as {'parameters': 100_000}.
+      cost: fact by which nets are cheaper.
+      forced: whether the test split may be opened a second time.
+    """
+
+    base: Any
+    budget: Amount
+    delta: float = 0.01
+    measure: Any = 'accuracy'
+    goal: str = ''
+    costs_file: str = ''
+    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    cost: str = 'flops'
+    forced: bool = False
+
+
+def choose(
+    request: Request, folder: pathlib.Path, storage: str, console: Console, started: float
+) -> bool:
+    """Chooses a net and trains it; arguments are as of `Driver`.
+
+    Returns:
+      Whether it came to the end; else it was interrupted, and the same call goes on.
+
+    Raises:
+      UserError: something the user can mend, with the remedy.
+    """
+    there = choice.read(folder) if (folder / choice.FILE).is_file() else None
+    before = choice.Budget(request.budget.seconds, request.budget.runs)
+    if there and there.finished and there.budget == before:
+        console.line(f'{folder} holds a choice that has ended:', always=True)
+        return shown(there, folder, console)
+    driver = Driver(request, folder, storage, console, started)
+    ended = driver.run()
+    if ended:
+        return shown(driver.choice, folder, console)
+    console.line(
+        f'Interrupted: what is known is in {folder}; the same command goes on.', always=True
+    )
+    return False
+
+
+def shown(found: Choice, folder: pathlib.Path, console: Console) -> bool:
+    """Prints the answer and where everything is."""
+    console.line('', always=True)
+    console.line(words.paragraph(found), always=True)
+    config = folder / choice.RECOMMENDED_CONFIG
+    console.line(
+        f'Everything is in {folder}: the report {folder / page.FILE}, the config {config}, the '
+        f'trained net {folder / found.final_run}. Train it again: python train.py '
+        f'--config={config}',
+        always=True,
+    )
+    return True
+
+
+class Driver:
+    """One call of a choice.
+
+    Args:
+      request: of the user.
+      folder: the workdir; made where it is not there.
+      storage: URL of the study's database, which several hosts share; '' for SQLite in the folder.
+      console: says what happens.
+      started: `time.monotonic()` when the budget began.
+
+    Raises:
+      UserError: something the user can mend, with the remedy.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        folder: pathlib.Path,
+        storage: str,
+        console: Console,
+        started: float,
+    ):
+        self.request, self.folder, self.console = request, folder, console
+        self._started = started
+        self.quiet = Console(quiet=True)
+        self.data = Data(request.base, console)
+        classes = self.data.source.class_names
+        self.costs = None
+        if request.costs_file:
+            self.costs = costs.read(pathlib.Path(request.costs_file), classes)
+        objective = 'validation_accuracy' if classes else 'validation_loss'
+        limits = {f'limits.{name}': most for name, most in request.limits.items()}
+        self.sweep = sweep_default.get_config(
+            request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
+            objective=objective, **limits,
+        )  # fmt: skip
+        self.measure: Any = request.measure if classes else 'loss'  # Checked where it is read.
+        weights = weights_of(self.data.labels, self.measure)
+        self.record = Record(
+            request.base.dataset.folds, self.data.groups(), weights, cost=request.cost
+        )
+        self.study = Study(self.sweep, folder, storage)
+        self.names: dict[str, str] = {}  # Of runs, by key of their points.
+        self._stage_spent: dict[str, tuple[int, float]] = {}
+        self._shown_stage = ''
+
+    def run(self) -> bool:
+        """Goes through all stages; returns whether it came to the end.
+
+        Raises:
+          UserError: something the user can mend, with the remedy.
+        """
+        before = (RunFolder(self.folder).read_json(_CLOCK) or {'seconds': 0.0})['seconds']
+        with (
+            Interruption() as signals,
+            Call(self.study, signals, self.console, math.inf, self._called) as self.call,
+        ):
+            self.clock = Clock(
+                self.request.budget, before, self._started, self._final_price,
+                len(self.call.processes), lambda: len(self.record.outcomes),
+            )  # fmt: skip
+            self.space = Space(self.data.facts())
+            self.space.keep(self.data.same_splits(self.space.sizes))
+            base = self.request.base.optimizer
+            settings = Settings(
+                delta=self.request.delta, folds=self.record.folds, rate=base.learning_rate,
+                subset=self.request.base.dataset.subset,
+                constant=self.data.constant_score(self.measure),
+            )  # fmt: skip
+            self.search = Search(self.space, settings, self.record, self.clock)
+            self.search.propose(self.space.ladder(self.space.sizes[0])[:1], 'ladder')
+            self.save()
+            for runs in stages.choose(self.search):
+                self.train(runs, self.clock.total)
+                self.save()
+                if signals.received:
+                    return False
+            self.search.stage = 'confirmation'
+            confirmed = confirm.confirm(self)
+            if signals.received or confirmed is None:
+                return False
+            self.save(finished=True, **confirmed)
+        return True
+
+    # Runs.
+
+    def train(self, runs: Sequence[Run], part: float) -> None:
+        """Has runs trained, as far as a part of the budget allows, and takes their outcomes."""
+        begun = self.clock.seconds()
+        values = {run.key: self._values(run) for run in runs}
+        self.names |= {points.key(v): f'{n}, run {j}' for (n, j), v in values.items()}
+        self._train(list(values.values()), part)
+        there = {points.key(point.values): point for point in self.study.table().points}
+        count = 0
+        for run in runs:
+            point = there.get(points.key(values[run.key]))
+            outcome = self._outcome(run, point) if point else None
+            if outcome:
+                self.record.add(run, outcome)
+                count += 1
+        self._spend(count, begun)
+
+    def _train(self, values: Sequence[dict[str, Any]], part: float) -> None:
+        self.study.ask(values)
+        self.call.control.until(self.clock.deadline(part))
+        self.call.to_the_end()
+
+    def _spend(self, runs: int, begun: float) -> None:
+        old = self._stage_spent.get(self.search.stage, (0, 0.0))
+        seconds = self.clock.seconds() - begun
+        self._stage_spent[self.search.stage] = (old[0] + runs, old[1] + seconds)
+
+    def _values(self, run: Run) -> dict[str, Any]:
+        return {**run.net.fields, **self.data.fields(run.number)}
+
+    def _called(self, values: Mapping[str, Any]) -> str:
+        return self.names.get(points.key(values), '')
+
+    def _outcome(self, run: Run, point: Point) -> Outcome | None:
+        """Returns what came of a run from its files; None where it has not ended."""
+        if point.outcome in ('infeasible', 'diverged', 'failed'):
+            status = 'infeasible' if point.outcome == 'infeasible' else 'failed'
+            reason = f'{point.outcome} {point.reason}'.strip()
+            return Outcome(failed=reason, facts=point.facts, status=status)
+        if point.outcome != 'complete':
+            return None
+        replicate = point.replicates[0]
+        folder = self.study.folder / replicate.folder
+        found = stored(RunFolder(folder), 'validation')
+        images = self.data.fold(run.number, run.net.fields.get('dataset.subset'))
+        hashes = self.data.source.hashes[self.data.members[images]]
+        if not np.array_equal(found['hash'], hashes):
+            raise UserError(
+                f'The images of {folder} are not those of {self.request.base.dataset.name} as it '
+                'is now: the data set was changed. Choose another --workdir.'
+            )
+        return Outcome(
+            images=images,
+            scores=self._scores(found),
+            seconds=replicate.seconds['total'],
+            facts=point.facts,
+            folder=replicate.folder,
+        )
+
+    def _scores(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the score of each image from what a run predicted."""
+        if 'logits' in found:
+            return scores_of(found['logits'], found['label'], self.measure, self.costs)
+        deviation = self.data.labels.std()
+        return -(((found['prediction'] - found['label']) / deviation) ** 2)
+
+    def train_final(self, wanted: Sequence[tuple[Net, dict[str, Any]]]) -> list[str]:
+        """Trains nets on all data but the test split, as far as the budget allows.
+
+        Args:
+          wanted: net, and values of the fields of its run.
+
+        Returns:
+          The folder of each run, from the workdir; '' of one that has not ended well.
+        """
+        begun = self.clock.seconds()
+        self.names |= {points.key(v): f'{net.name}, all data' for net, v in wanted}
+        self._train([values for _, values in wanted], self.clock.whole)
+        there = {points.key(point.values): point for point in self.study.table().points}
+        ended = [there.get(points.key(values)) for _, values in wanted]
+        complete = [p.replicates[0].folder if p and p.outcome == 'complete' else '' for p in ended]
+        self._spend(len(list(filter(None, complete))), begun)
+        return complete
+
+    def _final_price(self) -> float:
+        """Returns what the final fit will take."""
+        net = self.search.recommended() if hasattr(self, 'search') else None
+        return confirm.price(self, net) if net else 0.0
+
+    # What is written.
+
+    def save(self, finished: bool = False, **more: Any) -> None:
+        """Writes what is known: choice.json, the recommended config, the page, the clock."""
+        RunFolder(self.folder).write_json(_CLOCK, {'seconds': self.clock.seconds()})
+        recommended = self.recommended()
+        config = self.final_config(recommended)
+        found = self.described(recommended, finished)
+        self.choice = dataclasses.replace(found, **more)
+        text = export.config_file(config, self._docstring(recommended))
+        RunFolder(self.folder).write_text(choice.RECOMMENDED_CONFIG, text)
+        choice.write(self.choice, self.folder)
+        chart.show(self.choice, self.console)
+        if self.search.stage != self._shown_stage or finished:  # Its plots take a second or two.
+            self._shown_stage = self.search.stage
+            page.write(self.choice, self.folder)
+
+    def recommended(self) -> Net:
+        """Returns the net to take; before the first run the smallest."""
+        found = self.search.recommended() or next(iter(self.search.alive()), None)
+        if found is None:
+            raise UserError(
+                'No net could be trained: '
+                + '; '.join(f'{n} {o.failed}' for (n, _), o in self.record.outcomes.items())[:500]
+            )
+        return self.search.tuned(found)
+
+    def final_config(self, net: Net) -> Any:
+        """Returns the training config of a net on all data but the test split."""
+        fields = {**net.fields, **confirm.FIELDS, **self.data.final_fields}
+        (config,) = points.configs(self.sweep, fields, [0])
+        config.update_from_flattened_dict({n: self.sweep.base[n] for n in points.OF_RUNS})
+        return config
+
+    def _docstring(self, net: Net) -> str:
+        runs = self.record.numbers(net.name)
+        score = self.record.score(net.name)
+        said = 'not trained yet' if not runs else f'{percent(score)} in {len(runs)} runs over folds'
+        return f'What choose.py recommends: {net.label}; {said}.'
+
+    def described(self, recommended: Net, finished: bool) -> Choice:
+        """Returns all that is known as `choice.json` has it."""
+        request, source = self.request, self.data.source
+        search = self.search
+        nets = {**search.nets, recommended.name: recommended}
+        with_repeats = search.repeated()
+        evidence = self.record.evidence([n.name for n in with_repeats]) if with_repeats else None
+        perfect = 1.0 if choice.MEASURES[self.measure].is_share else 0.0
+        gain = outlook.twice_the_data(search, recommended, perfect)
+        return Choice(
+            dataset=request.base.dataset.name,
+            images=len(self.data.members), test_images=len(self.data.test),
+            classes=tuple(source.class_names), folds=self.record.folds, delta=request.delta,
+            measure=self.measure, **self._provenance(),
+            holds='images' if source.holds == 'images' else 'examples',
+            budget=choice.Budget(request.budget.seconds, request.budget.runs),
+            layer=search.space.layer, stage=search.stage, finished=finished,
+            candidates=(*self._constant(), *(self._candidate(n, evidence) for n in nets.values())),
+            recommended=recommended.name, verdicts=tuple(search.answers),
+            confidence=outlook.confidence(search, recommended),
+            goal=outlook.goal(request.goal, evidence, recommended.name, gain),
+            resolution=evidence.resolution() if evidence and len(with_repeats) > 1 else None,
+            learning_curve=outlook.learning_curve(search, recommended, len(self.data.members)),
+            twice_the_data=gain,
+            reproduce=(
+                f'python train.py --config={self.folder / choice.RECOMMENDED_CONFIG}',
+                f'python evaluate.py {self.folder}/runs/NAME',
+            ),
+            spent=tuple(Spent(name, *amount) for name, amount in self._stage_spent.items()),
+        )  # fmt: skip
+
+    def _provenance(self) -> dict[str, Any]:
+        """Returns device, versions and revision of a run."""
+        folders = (o.folder for o in self.record.outcomes.values() if o.folder)
+        folder = next(folders, '')
+        result = RunFolder(self.folder / folder).read_json('result.json') if folder else {}
+        names = ('device', 'versions', 'git_revision')
+        return {name: result.get(name, {}) for name in names} if result else {
+            'device': {}, 'versions': {}}  # fmt: skip
+
+    def _constant(self) -> list[Candidate]:
+        """Returns the predictor that always says the same."""
+        score = self.data.constant_score(self.measure)
+        if score is None:
+            return []
+        return [Candidate('constant', 'always the largest class', 'constant', {}, 0, mean=score)]
+
+    def _candidate(self, net: Net, evidence: Any) -> Candidate:
+        name, record = net.name, self.record
+        runs = [n for n in record.numbers(name) if n < TUNING]
+        low, high = evidence.interval(name) if evidence and record.repeats(name) else (None, None)
+        failure = record.failure(name)
+        gone = self.search.gone.get(name, '')
+        status = failure.status if failure else 'left' if gone else 'kept'
+        sign = -1 if choice.MEASURES[self.measure].less_is_better else 1
+        score = sign * record.score(name) if runs else None
+        if sign < 0 and low is not None and high is not None:
+            low, high = -high, -low
+        parameters, flops = record.fact(name, 'parameters'), record.fact(name, 'flops')
+        return Candidate(
+            name=name, label=net.label, role=self.search.roles.get(name, 'ladder'),
+            fields=dict(net.fields), depth=net.depth, image_size=net.size,
+            parameters=None if parameters is None else int(parameters),
+            flops=None if flops is None else int(flops),
+            latency_ms=record.fact(name, 'latency_ms'), runs=len(runs),
+            mean=score, low=low, high=high, status=status,
+            reason=failure.failed if failure else gone,
+        )  # fmt: skip

@@ -1,0 +1,39 @@
+"""The finalists: the best few and the cheapest as good, up to three repeats each."""
+
+from selection.candidates import Net
+from selection.search import Search, Stage
+from selection.stages import repeats
+
+_MOST = 4
+
+
+def stage(search: Search) -> Stage:
+    """Spends what is left of the search on the nets among which one will be chosen."""
+    for look in range(1, repeats.LOOKS + 1):
+        nets = pick(search)
+        while len(nets) > 2 and not search.fits(_runs(search, nets, look), 1.0):
+            nets.pop()
+        if len(nets) < 2 or not search.fits(_runs(search, nets, look), 1.0):
+            break
+        yield from search.train(_runs(search, nets, look))
+    nets = [net for net in pick(search) if search.record.repeats(net.name)]
+    best = search.recommended()
+    if best and len(nets) > 1 and search.record.repeats(best.name):
+        for net in nets:
+            if net.name != best.name:
+                text = f'Is {net.label} better than the recommended net?'
+                search.answer('finalists', text, net.name, best.name)
+
+
+def pick(search: Search) -> list[Net]:
+    """Returns the recommended net, then the highest means, at least one repeat each."""
+    record = search.record
+    nets = sorted(search.repeated(), key=lambda net: record.score(net.name), reverse=True)
+    first = search.recommended()
+    if first is None:
+        return []
+    return [first, *[net for net in nets if net.name != first.name]][:_MOST]
+
+
+def _runs(search: Search, nets: list[Net], look: int) -> list:
+    return [run for net in nets for run in search.runs(net, look)]

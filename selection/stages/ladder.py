@@ -1,0 +1,58 @@
+"""The ladder: one run for each rung, smallest first, until two in a row gain nothing."""
+
+from selection.candidates import Net
+from selection.record import Run
+from selection.search import Search, Stage
+
+SHARE = 0.5  # Of the budget, with the stage before.
+_IN_VAIN = 2  # Rungs in a row that gain less than delta / 2, after which it ends.
+
+
+def stage(search: Search) -> Stage:
+    """Trains the linear classifier, the baselines, and the rungs at each input size."""
+    best: Net | None = None
+    for size in search.space.sizes:
+        start = 0 if best is None or best.rung is None else max(0, best.rung - 1)
+        rungs = [search.tuned(net) for net in search.space.ladder(size)[start:]]
+        if size == search.space.sizes[0]:
+            linear = search.tuned(search.space.linear())
+            search.propose([linear], 'linear')
+            search.propose(rungs[:1], 'ladder')
+            yield from search.train([Run(rungs[0], 0), Run(linear, 0)])
+        yield from climb(search, rungs)
+        if size == search.space.sizes[0]:
+            yield from _baselines(search)
+        best = max(
+            (net for net in search.alive() if search.roles[net.name] == 'ladder'),
+            key=lambda net: _known(search.first(net)), default=None,
+        )  # fmt: skip
+
+
+def climb(search: Search, rungs: list[Net]) -> Stage:
+    """Trains rung after rung, two at a time since the end takes two."""
+    best, in_vain = float('-inf'), 0
+    for i in range(0, len(rungs), _IN_VAIN):
+        pair = rungs[i : i + _IN_VAIN]
+        while pair and not search.fits([Run(net, 0) for net in pair], SHARE):
+            pair.pop()
+        if not pair:
+            return
+        search.propose(pair, 'ladder')
+        yield from search.train([Run(net, 0) for net in pair])
+        for net in pair:
+            score = _known(search.first(net))
+            in_vain = 0 if score >= best + search.settings.delta / 2 else in_vain + 1
+            best = max(best, score)
+        if in_vain >= _IN_VAIN:
+            return
+
+
+def _baselines(search: Search) -> Stage:
+    for net in map(search.tuned, search.space.baselines()):
+        if search.fits([Run(net, 0)], SHARE):
+            search.propose([net], 'baseline')
+            yield from search.train([Run(net, 0)])
+
+
+def _known(score: float) -> float:
+    return float('-inf') if score != score else score

@@ -1,0 +1,70 @@
+"""Repeats of the rungs near the best, equally many for all; clearly inferior nets leave."""
+
+import itertools
+
+from selection.candidates import Net
+from selection.search import Search, Stage
+
+SHARE = 0.75  # Of the budget, with the stages before.
+LOOKS = 3
+_NEAR_POINTS = 3.0  # From the best in the first run: who is nearer is trained again.
+
+
+def stage(search: Search) -> Stage:
+    """Trains the nets near the best up to three repeats; asks about each next rung."""
+    contenders = near(search)
+    while len(contenders) > 2 and not search.fits(_looks(search, contenders, 1), SHARE):
+        contenders.pop()  # The farthest from the best.
+    for look in range(1, LOOKS + 1):
+        runs = _looks(search, contenders, look)
+        if not search.fits(runs, SHARE):
+            break
+        yield from search.train(runs)
+        contenders = [net for net in contenders if search.record.repeats(net.name) >= look]
+        compare(search, contenders)
+        contenders = [net for net in contenders if net.name not in search.gone]
+        if len(contenders) < 2:
+            break
+
+
+def near(search: Search) -> list[Net]:
+    """Returns the nets within 3 points of the best in the first run, best first."""
+    known = [net for net in search.alive() if search.first(net) == search.first(net)]
+    known.sort(key=search.first, reverse=True)
+    reach = _NEAR_POINTS * search.settings.points
+    best = search.first(known[0]) if known else 0.0
+    return [net for net in known if search.first(net) >= best - reach]
+
+
+def compare(search: Search, contenders: list[Net]) -> None:
+    """Asks whether each rung is better than the one before, and lets inferior nets go."""
+    nets = [net for net in contenders if search.record.repeats(net.name)]
+    if len(nets) < 2:
+        return
+    rungs = sorted((n for n in nets if n.rung is not None), key=lambda n: (n.size or 0, n.depth))
+    for smaller, larger in itertools.pairwise(rungs):
+        if smaller.size == larger.size:
+            text = f'Are {larger.depth} {search.space.layer}s better than {smaller.depth}'
+            where = f' at {larger.size} pixels' if len(search.space.sizes) > 1 else ''
+            search.answer('repeats', f'{text}{where}?', larger.name, smaller.name, 'depth')
+    leave(search, nets)
+
+
+def leave(search: Search, nets: list[Net]) -> None:
+    """Lets nets go that are surely worse than the best, and by more than delta / 2."""
+    record, delta = search.record, search.settings.delta
+    runs = min(record.repeats(net.name) for net in nets) * record.folds
+    best = max(nets, key=lambda net: record.score(net.name, range(runs)))
+    evidence = record.evidence([net.name for net in nets])
+    for net in nets:
+        if net is best:
+            continue
+        verdict = evidence.compare(net.name, best.name, delta)
+        if verdict.answer == 'worse' and -verdict.difference > delta / 2:
+            search.gone[net.name] = f'surely worse than {best.name}'
+
+
+def _looks(search: Search, nets: list[Net], look: int) -> list:
+    # Fold by fold, so that the nets are level whenever time is up.
+    runs = [search.runs(net, look) for net in nets]
+    return [run for of_fold in zip(*runs, strict=True) for run in of_fold]
