@@ -89,7 +89,7 @@ class Answered:
       runs: of each of the two.
       answer: `better`, `no better`, `cannot tell` or `worse`.
       settle: a sentence on what would settle it; '' where it is settled.
-      idea: key of `selection.report.words.IDEAS`, or ''.
+      idea: key of `selection.report.glossary.IDEAS`, or ''.
     """
 
     stage: str

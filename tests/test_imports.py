@@ -74,9 +74,10 @@ def test_one_file_names_devices():
         assert named == (path.name == 'data_parallel.py'), path
 
 
-def test_reports_of_runs_and_studies_need_no_jax():
+def test_reports_of_runs_studies_and_choices_need_no_jax():
     code = (
-        'import sys, reporting.page, sweeping.reading.page; '
+        'import sys, reporting.page, sweeping.reading.page, selection.chart, '
+        'selection.report.page; '
         'sys.exit(len({"jax", "flax"} & {*sys.modules}))'
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

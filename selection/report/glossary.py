@@ -12,10 +12,6 @@ class Idea(NamedTuple):
 
 
 IDEAS = {
-    'convolution': Idea(
-        'convolution layers', 'LeNet-5',
-        'LeCun et al. 1998, Gradient-based learning applied to document recognition',
-    ),
     'depth': Idea(
         'more layers of small filters', 'VGG',
         'Simonyan and Zisserman 2014, Very deep convolutional networks for large-scale image '
@@ -29,13 +25,13 @@ IDEAS = {
         'more filters in place of more layers', 'Wide ResNet',
         'Zagoruyko and Komodakis 2016, Wide residual networks',
     ),
+    'narrow': Idea(
+        'how many filters', 'Wide ResNet',
+        'Zagoruyko and Komodakis 2016, Wide residual networks',
+    ),
     'head': Idea(
         'global average pooling in place of dense layers', 'Network in Network',
         'Lin et al. 2014, Network in network',
-    ),
-    'input_size': Idea(
-        'larger images for larger nets', 'EfficientNet',
-        'Tan and Le 2019, EfficientNet: rethinking model scaling for convolutional neural networks',
     ),
     'compound': Idea(
         'depth, width and image size scaled together', 'EfficientNet',
@@ -46,36 +42,26 @@ IDEAS = {
         'Simonyan and Zisserman 2014, Very deep convolutional networks for large-scale image '
         'recognition',
     ),
-    'separable': Idea(
-        'depthwise separable convolutions', 'MobileNet',
-        'Howard et al. 2017, MobileNets: efficient convolutional neural networks for mobile vision '
-        'applications',
-    ),
     'norm': Idea(
         'batch normalisation', 'Inception',
         'Ioffe and Szegedy 2015, Batch normalization: accelerating deep network training by '
         'reducing internal covariate shift',
     ),
     'activation': Idea(
-        'rectified linear units (ReLU)', 'AlexNet',
-        'Nair and Hinton 2010, Rectified linear units improve restricted Boltzmann machines; '
-        'Krizhevsky et al. 2012',
+        'a smooth activation (GELU) in place of ReLU', 'ConvNeXt',
+        'Hendrycks and Gimpel 2016, Gaussian error linear units (GELUs)',
     ),
     'pooling': Idea(
-        'strides in place of pooling', 'All-CNN',
-        'Springenberg et al. 2015, Striving for simplicity: the all convolutional net',
+        'neighbouring values averaged into one', 'LeNet-5',
+        'LeCun et al. 1998, Gradient-based learning applied to document recognition',
     ),
-    'augmentation': Idea(
+    'augment': Idea(
         'images shifted and mirrored at random', 'AlexNet',
         'Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks',
     ),
     'normalization': Idea(
         'inputs brought to mean 0 and deviation 1', 'LeNet-5',
         'LeCun et al. 1998, Efficient BackProp',
-    ),
-    'dropout': Idea(
-        'dropout', 'AlexNet',
-        'Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting',
     ),
 }  # fmt: skip
 

@@ -51,23 +51,24 @@ def questions(choice: Choice) -> Table:
         [
             str(i),
             one.question,
-            one.answer,
+            f'{one.name} {_verb(one.answer)} {one.reference}',
             figures.gain(choice.measure, one),
             f'{one.runs} each',
-            f'{one.name} against {one.reference}',
             one.settle or 'settled',
         ]
         for i, one in enumerate(choice.verdicts, 1)
     ]
     unit = ' in points' if MEASURES[choice.measure].is_share else ''
-    headings = ['no.', 'question', 'verdict', f'gain{unit} and its interval', 'runs', 'nets',
+    headings = ['no.', 'question', 'verdict', f'gain{unit} and its interval', 'runs',
                 'what would settle it']  # fmt: skip
-    return Table('Questions and verdicts', headings, rows, (1, 5, 6))
+    return Table('Questions and verdicts', headings, rows, (1, 2, 5))
 
 
 def ideas(choice: Choice) -> Table:
-    """Returns where the ideas come from that were asked about."""
+    """Returns where the ideas come from that were asked about; they are of nets for images."""
     asked = dict.fromkeys(one.idea for one in choice.verdicts if one.idea in IDEAS)
+    if choice.holds != 'images':
+        asked = {}
     rows = [[IDEAS[key].idea, IDEAS[key].net, IDEAS[key].paper] for key in asked]
     return Table('Where the ideas come from', ['idea', 'known from', 'paper'], rows, (0, 2))
 

@@ -64,9 +64,11 @@ def open_verdicts(choice: Choice) -> list[Answered]:
 def uncertain(choice: Choice) -> list[str]:
     """Returns what is not known, each with what would settle it."""
     measure = choice.measure
-    said = []
-    for v in open_verdicts(choice):
-        said.append(f'{v.question} {figures.gain(measure, v)}: cannot tell. {v.settle}'.strip())
+    said = [
+        f'{v.question} {v.name} against {v.reference}: {figures.gain(measure, v)}, cannot tell. '
+        f'{v.settle}'.strip()
+        for v in open_verdicts(choice)
+    ]
     single = [c for c in choice.candidates if c.mean is not None and c.low is None
               and c.role != 'constant']  # fmt: skip
     if single:
