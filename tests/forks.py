@@ -65,41 +65,41 @@ def _serve(listener):
 
 def _attend(connection):
     """Runs the command of a connection in another fork, and passes signals and status on."""
+    import multiprocessing
     import threading
 
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
     words = connection.makefile('rb')
     request = json.loads(words.readline())
-    pid = os.fork()
-    if pid == 0:
-        words.close()
-        connection.close()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-            os.close(stream)
-        return _run(**request)
+    # Such a fork ends without taking all modules apart, as a new process would.
+    process = multiprocessing.get_context('fork').Process(target=_run, args=(streams, request))
+    process.start()
     for stream in streams:
         os.close(stream)
 
     def pass_on():
         while number := words.read(1):
-            os.kill(pid, number[0])
-        os.kill(pid, signal.SIGKILL)  # Who gave the command was killed.
+            os.kill(process.pid, number[0])
+        process.kill()  # Who gave the command was killed.
 
     threading.Thread(target=pass_on, daemon=True).start()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    process.join()
     with contextlib.suppress(OSError):
-        connection.sendall(b'%d\n' % status)
+        connection.sendall(b'%d\n' % process.exitcode)
     os._exit(0)
 
 
-def _run(arguments, environment):
+def _run(streams, request):
     import runpy
 
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     # Those of the server know what its own files can do.
     sys.stdin, sys.stdout, sys.stderr = map(os.fdopen, (0, 1, 2), 'rww', (-1, -1, 1))
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(request['environment'])
+    arguments = request['arguments']
     if arguments[0] == '-c':
         sys.argv = ['-c', *arguments[2:]]
         exec(arguments[1], {'__name__': '__main__'})

@@ -91,6 +91,7 @@ def test_streaming_and_resident_runs_end_in_the_same_figures(tmp_path):
         out, _ = train(
             '--config=configs/resnet_small.py', '--config.epochs=1', f'--workdir={folder}',
             f'--config.dataset.storage={storage}', '--config.augment=light',
+            '--config.model.width=8', '--config.model.stage_sizes=(1,1)',
         )  # fmt: skip
         assert ('streamed' in out) == (storage == 'stream')
         figures[storage] = json.loads((folder / 'result.json').read_text())['validation']

@@ -14,11 +14,12 @@ import pytest
 from conftest import ROOT, load, train
 from PIL import Image, ImageOps
 
-from configs import default
+from configs import default, photos_small
 from console import Console
 from data import cache, sources
 from data.decode import Policy, UnreadableImageError, decode
 from errors import UserError
+from training.loop import train_and_evaluate
 
 PHOTO = np.asarray(  # Smooth, so that JPEG changes it little; no symmetry.
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (4, 5, 3), np.uint8)).resize(
@@ -505,13 +506,12 @@ def test_a_class_without_a_readable_image_is_named(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_photos(tmp_path):
     folder = photos(tmp_path / 'set', count=30)
-    command = (
-        f'--config=configs/photos_small.py:folder:{folder}', f'--workdir={tmp_path / "run"}',
-        '--config.epochs=0.1', '--config.dataset.image_size=16', '--config.model.width=8',
-        '--config.model.stage_sizes=(1,1)',
-    )  # fmt: skip
-    train(*command)
+    config = photos_small.get_config(f'folder:{folder}')
+    config.update_from_flattened_dict({
+        'epochs': 0.1, 'dataset.image_size': 16, 'model.width': 8, 'model.stage_sizes': (1, 1),
+    })  # fmt: skip
+    train_and_evaluate(config, tmp_path / 'run', quiet=True)
     (tmp_path / 'run' / 'result.json').unlink()
     shutil.copy(folder / 'ants' / '00.png', folder / 'ants' / 'new.png')
-    _, err = train(*command, status=2)
-    assert 'have changed since the run' in err
+    with pytest.raises(UserError, match='have changed since the run'):
+        train_and_evaluate(config, tmp_path / 'run', quiet=True)
