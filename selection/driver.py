@@ -183,6 +183,7 @@ class Driver:
             delta=self.request.delta,
             folds=self.record.folds,
             rate=self.request.base.optimizer.learning_rate,
+            decay=self.request.base.optimizer.weight_decay,
             subset=self.request.base.dataset.subset,
             constant=self.data.constant_score(self.measure),
         )

@@ -35,6 +35,7 @@ class Settings:
       delta: the smallest difference that matters.
       folds: K.
       rate: learning rate of the base config.
+      decay: weight decay of the base config.
       subset: `dataset.subset` of the base config.
       constant: score of who always says the same; None where that is not known.
       points: what stands for a percentage point: 0.01 of shares.
@@ -43,6 +44,7 @@ class Settings:
     delta: float = 0.01
     folds: int = 4
     rate: float = 0.1
+    decay: float = 0.0
     subset: float = 1.0
     points: float = 0.01
     constant: float | None = None
@@ -58,6 +60,7 @@ class Search:
       gone: of nets that were left, why.
       answers: verdicts, in their order.
       rates: learning rate that was found, by name of a rung; '' for the others.
+      decay: weight decay that was found; None for that of the base.
       spent: by stage, runs and the seconds that they took.
     """
 
@@ -69,6 +72,7 @@ class Search:
         self.gone: dict[str, str] = {}
         self.answers: list[Answered] = []
         self.rates: dict[str, float] = {'': settings.rate}
+        self.decay: float | None = None
         self.spent: dict[str, tuple[int, float]] = {}
 
     def spend(self, runs: int, seconds: float) -> None:
@@ -80,7 +84,7 @@ class Search:
         """Returns a net with the learning rate that was found for it or for its like."""
         if 'optimizer.learning_rate' in net.fields:
             return net
-        return net.at_rate(self.rates.get(net.name, self.rates['']))
+        return net.at_rate(self.rates.get(net.name, self.rates['']), self.decay)
 
     def propose(self, nets: Sequence[Net], role: str) -> None:
         """Adds nets to those among which one is chosen."""

@@ -13,6 +13,7 @@ _NEAR_POINTS = 3.0  # From the best in the first run: who is nearer is trained a
 def stage(search: Search) -> Stage:
     """Trains the nets near the best up to three repeats; asks about each next rung."""
     contenders = near(search)
+    contenders += [net for net in _beside(search, contenders) if net not in contenders]
     while len(contenders) > 2 and not search.fits(_looks(search, contenders, 1), SHARE):
         contenders.pop()  # The farthest from the best.
     for look in range(1, LOOKS + 1):
@@ -34,6 +35,16 @@ def near(search: Search) -> list[Net]:
     reach = _NEAR_POINTS * search.settings.points
     best = search.first(known[0]) if known else 0.0
     return [net for net in known if search.first(net) >= best - reach]
+
+
+def _beside(search: Search, contenders: list[Net]) -> list[Net]:
+    """Returns the rungs next to the best one: the first thing that people ask about."""
+    best = next((net for net in contenders if net.rung is not None), None)
+    if best is None or best.rung is None:
+        return []
+    names = {net.name for net in search.space.ladder(best.size) if net.rung is not None
+             and abs(net.rung - best.rung) == 1}  # fmt: skip
+    return [net for net in search.alive() if net.name in names]
 
 
 def compare(search: Search, contenders: list[Net]) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates: three at the smallest and at a middle rung, on a repeat of its own.
+"""Learning rates and weight decay: at the smallest and at a middle rung, on a repeat of its own.
 
 No verdict reads these runs: a rate that was chosen on the images that judge would flatter its net.
 """
@@ -11,14 +11,16 @@ from selection.search import Search, Stage
 SHARE = 0.15  # Of the budget.
 _STEP = math.sqrt(10)
 _MOST_BEYOND = 2  # Rates tried beyond an edge.
+_DECAYS = (0.2, 5.0)  # Times the base's weight decay.
 
 
 def stage(search: Search) -> Stage:
-    """Finds `search.rates`: that of the smallest rung, and that of all others."""
+    """Finds `search.rates`, of the smallest rung and of all others, and `search.decay`."""
     ladder = search.space.ladder(search.space.sizes[0])
+    middle = ladder[max(1, len(ladder) // 2 - 1)]
     yield from tune(search, ladder[0], ladder[0].name)
-    if len(ladder) > 1:
-        yield from tune(search, ladder[len(ladder) // 2 - (len(ladder) > 4)], '')
+    yield from tune(search, middle, '')
+    yield from _tune_decay(search, middle)
 
 
 def tune(search: Search, net: Net, key: str) -> Stage:
@@ -39,6 +41,32 @@ def tune(search: Search, net: Net, key: str) -> Stage:
     search.rates[key] = _best(search, net, rates)
 
 
+def _tune_decay(search: Search, net: Net) -> Stage:
+    """Finds the weight decay: another than the base's where that is better by delta / 2 or more."""
+    there = _at(net, search.rates[''])
+    others = {
+        factor * search.settings.decay: there.changed(
+            f'decay{factor:g}', f'{factor:g} times the weight decay',
+            {'optimizer.weight_decay': factor * search.settings.decay},
+        )
+        for factor in _DECAYS
+        if search.settings.decay
+    }  # fmt: skip
+    runs = [run for other in others.values() for run in search.tuning_runs(other)]
+    if not search.fits(runs, SHARE):
+        return
+    yield from search.train(runs)
+    best = _score(search, there) + search.settings.delta / 2
+    for decay, other in others.items():
+        if _score(search, other) >= best:
+            search.decay, best = decay, _score(search, other)
+
+
+def _score(search: Search, net: Net) -> float:
+    score = search.record.score(net.name, search.record.numbers(net.name))
+    return -math.inf if math.isnan(score) else score
+
+
 def _at(net: Net, rate: float) -> Net:
     return net.changed(f'rate{rate:.3g}', f'learning rate {rate:.3g}',
                        {'optimizer.learning_rate': rate})  # fmt: skip
@@ -52,9 +80,7 @@ def _best(search: Search, net: Net, rates: list[float]) -> float:
     """Returns the rate of the highest score; of equal ones that nearest to the base's."""
 
     def merit(rate: float) -> tuple[float, float]:
-        name = _at(net, rate).name
-        score = search.record.score(name, search.record.numbers(name))
         distance = abs(math.log(rate / search.settings.rate))
-        return (-math.inf if math.isnan(score) else score, -distance)
+        return _score(search, _at(net, rate)), -distance
 
     return max(rates, key=merit)
