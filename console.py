@@ -26,6 +26,9 @@ class Console:
 
     def __init__(self, quiet: bool = False, prefix: str = ''):
         self._quiet, self._prefix = quiet, prefix
+        self._live: Live | None = None
+        self._lines: Sequence[str] = ()
+        self._status = ''
         terminal = sys.stdout.isatty()
         self._rich = RichConsole(
             highlight=False, width=None if terminal else _WIDEST, force_terminal=terminal
@@ -119,10 +122,16 @@ class Console:
     def status(self) -> Iterator[Callable[[str], None]]:
         """Keeps one line at the bottom of a terminal while the block runs; elsewhere none.
 
+        Below the lines of `live`, where these are there.
+
         Gives the function that changes it.
         """
         if self._quiet or not self._rich.is_terminal:
             yield lambda text: None
+            return
+        if self._live:
+            yield lambda text: self._redraw(self._lines, text)
+            self._redraw(self._lines, '')
             return
         with self._rich.status('') as status:
             yield lambda text: status.update(Text(text, no_wrap=True, overflow='ellipsis'))
@@ -141,8 +150,16 @@ class Console:
         if self._quiet or not self._rich.is_terminal:
             yield None
             return
-        with Live(console=self._rich, auto_refresh=False) as shown:
-            yield lambda lines: shown.update(Text('\n'.join(lines)), refresh=True)
+        with Live(console=self._rich, auto_refresh=False) as self._live:
+            yield lambda lines: self._redraw(lines, self._status)
+        self._live = None
+
+    def _redraw(self, lines: Sequence[str], status: str) -> None:
+        """Draws the lines of `live`, and that of `status` below them."""
+        self._lines, self._status = lines, status
+        if self._live:
+            shown = Text('\n'.join([*lines, status]).rstrip(), no_wrap=True, overflow='ellipsis')
+            self._live.update(shown, refresh=True)
 
     def _patient(self, text: str, done: int) -> Callable[[int], None]:
         begun, said = time.monotonic(), False

@@ -24,7 +24,7 @@ def live(console: Console) -> Iterator[Callable[..., None]]:
     """Gives `draw(choice, round_ended=False)`, to be called with each run that ends.
 
     A terminal has one chart, which is drawn anew in its place; elsewhere a chart is printed where a
-    round has ended. On a terminal no status line or progress bar may be shown meanwhile.
+    round has ended. On a terminal no progress bar may be shown meanwhile.
     """
     with console.live() as redraw:
 

@@ -44,14 +44,12 @@ def _nets(driver: 'Driver', net: Net) -> list[Net]:
                    driver.record.failure(n.name)]]  # fmt: skip
 
 
-def confirm(driver: 'Driver') -> dict[str, Any] | None:
-    """Trains the finalists, opens the test split and judges them by it.
+def train(driver: 'Driver') -> dict[str, list[str]] | None:
+    """Trains the choice and the baselines on all data but the test split.
 
     Returns:
-      Fields of the `Choice`; None where it was interrupted.
-
-    Raises:
-      UserError: the test split was opened before.
+      Folders of the runs of each net, the recommended first, as many as the budget allowed; None
+      where there is none of the recommended, or it was interrupted.
     """
     recommended = driver.recommended()
     nets = _nets(driver, recommended)
@@ -61,13 +59,28 @@ def confirm(driver: 'Driver') -> dict[str, Any] | None:
     for (net, _), folder in zip(runs, folders, strict=True):
         if folder:
             by_net.setdefault(net.name, []).append(folder)
-    if recommended.name not in by_net or driver.signals.received:
-        return None
-    ledgered = ledger.open_test(driver.folder, [*by_net], driver.request.forced)
-    confirmed = _judged(driver, by_net)
-    final = by_net[recommended.name][0]
+    whole = recommended.name in by_net and not driver.signals.received
+    return by_net if whole else None
+
+
+def judge(driver: 'Driver', folders: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Opens the test split, judges the nets by it, and has the final one evaluated.
+
+    Args:
+      driver: of the choice.
+      folders: as from `train`.
+
+    Returns:
+      Fields of the `Choice`.
+
+    Raises:
+      UserError: the test split was opened before, for other nets.
+    """
+    final = next(iter(folders.values()))[0]
+    openings = ledger.open_test(driver.folder, [*folders], driver.request.forced)
+    confirmed = _judged(driver, folders)
     _evaluate(driver, final)
-    return {'confirmed': confirmed, 'openings': ledgered, 'final_run': final}
+    return {'confirmed': confirmed, 'openings': openings, 'final_run': final}
 
 
 def _values(driver: 'Driver', net: Net, seed: int) -> dict[str, Any]:

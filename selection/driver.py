@@ -170,10 +170,11 @@ class Driver:
                 if self.signals.received:
                     return False
             self.search.stage = 'confirmation'
-            confirmed = confirm.confirm(self)
-            if confirmed is not None:
-                self.save(finished=True, **confirmed)
-        return confirmed is not None
+            folders = confirm.train(self)
+        if folders is None:
+            return False
+        self.save(finished=True, **confirm.judge(self, folders))
+        return True
 
     def _search(self) -> Search:
         """Returns the search before its first stage."""
