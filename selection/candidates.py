@@ -17,6 +17,7 @@ _LEAST_MAP = 2  # Height and width of the last map of the longest plain net.
 _MOST_STAGES = 6
 _RESIDUAL_BLOCKS = (1, 2, 3, 5, 9)  # In each stage, behind the plain nets.
 _RESIDUAL_STAGES = 3
+_RESNET = (3, 3, 3)  # ResNet-20 of He et al. 2016, whose blocks are 18 convolutions.
 _HIDDEN = ((), (32,), (64,), (64, 64), (64, 64, 64), (128, 128, 128))
 
 
@@ -141,16 +142,13 @@ class Space:
             return []
         size = self.sizes[min(1, len(self.sizes) - 1)]
         assert size is not None
-        resnet = self.residual((3,) * _RESIDUAL_STAGES, size)
         wide = self.plain((1,) * min(2, self._stages(size)), size, width=8 * self._width)
-        return [
-            dataclasses.replace(resnet, name=f'resnet-20{self._where(size)}', rung=None,
-                                label=f'ResNet-20 (He et al. 2016), {size} pixels'),
-            self._two_blocks(size),
-            dataclasses.replace(wide, name=f'wide-shallow{self._where(size)}', rung=None,
-                                label=f'2 convolutions of {8 * self._width} and '
-                                      f'{16 * self._width} filters, {size} pixels'),
-        ]  # fmt: skip
+        label = f'{wide.depth} convolutions of {8 * self._width} filters and more'
+        wide = dataclasses.replace(
+            wide, name=f'wide-shallow{self._where(size)}', label=self._labelled(label, size)
+        )
+        resnet = [n for n in self.ladder(size) if n.fields.get('model.stage_sizes') == _RESNET]
+        return [*resnet, self._two_blocks(size), wide]
 
     def _two_blocks(self, size: int) -> Net:
         """Returns the net of Keras' beginner examples: two blocks, flatten, dense, Adam."""
@@ -258,7 +256,8 @@ class Space:
         width = width or self._width
         fields = {'model.family': 'residual', 'model.stage_sizes': blocks, 'model.width': width}
         depth = 1 + 2 * sum(blocks)
-        label = f'{depth} convolutions with skip connections, {width} filters at first'
+        resnet = ' (ResNet-20)' if blocks == _RESNET and width == 16 else ''
+        label = f'{depth} convolutions with skip connections{resnet}, {width} filters at first'
         return Net(
             f'residual-{depth}{self._where(size)}', self._labelled(label, size), depth, size,
             fields | self._at(size),

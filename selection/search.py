@@ -89,8 +89,9 @@ class Search:
     def propose(self, nets: Sequence[Net], role: str) -> None:
         """Adds nets to those among which one is chosen."""
         for net in nets:
-            if net.name not in self.nets:
-                self.nets[net.name], self.roles[net.name] = net, role
+            self.nets.setdefault(net.name, net)
+            if role == 'baseline' or net.name not in self.roles:  # A rung may be a baseline too.
+                self.roles[net.name] = role
 
     def fits(self, runs: Sequence[Run], share: float) -> bool:
         """Tells whether runs can be had within a share of the budget."""

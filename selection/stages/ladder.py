@@ -23,7 +23,7 @@ def stage(search: Search) -> Stage:
         if size == search.space.sizes[0]:
             yield from _baselines(search)
         best = max(
-            (net for net in search.alive() if search.roles[net.name] == 'ladder'),
+            (net for net in search.alive() if net.rung is not None),
             key=lambda net: _known(search.first(net)), default=None,
         )  # fmt: skip
 
