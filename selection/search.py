@@ -142,28 +142,22 @@ class Search:
         """Returns the run of a net by which recipes are chosen, and no verdict is given."""
         return [Run(net, TUNING)]
 
-    def answer(self, stage: str, text: str, name: str, reference: str, idea: str = '') -> Verdict:
-        """Gives the verdict on two nets, keeps it, and returns it."""
-        verdict = self._evidence().compare(name, reference, self.settings.delta)
-        self._keep(stage, text, idea, verdict)
-        return verdict
-
-    def answer_all(self, stage: str, questions: Sequence[Question]) -> None:
-        """Gives the verdicts on questions that are asked together, by Holm's rule."""
+    def answer_all(self, questions: Sequence[Question]) -> None:
+        """Gives and keeps the verdicts on questions that are asked together, by Holm's rule."""
         pairs = [(question.net.name, question.reference.name) for question in questions]
         verdicts = holm(self._evidence(), pairs, self.settings.delta)
         for question, verdict in zip(questions, verdicts, strict=True):
-            self._keep(stage, question.text, question.key, verdict)
+            self._keep(question.text, question.key, verdict)
 
     def _evidence(self) -> Evidence:
         return self.record.evidence([net.name for net in self.repeated()])
 
-    def _keep(self, stage: str, text: str, idea: str, verdict: Verdict) -> None:
-        pair = (stage, verdict.name, verdict.reference)
+    def _keep(self, text: str, idea: str, verdict: Verdict) -> None:
+        pair = (self.stage, verdict.name, verdict.reference)
         self.answers = [a for a in self.answers if (a.stage, a.name, a.reference) != pair]
         self.answers.append(
             Answered(
-                stage=stage,
+                stage=self.stage,
                 question=text,
                 name=verdict.name,
                 reference=verdict.reference,

@@ -1,6 +1,6 @@
 """The finalists: the best few and the cheapest as good, up to three repeats each."""
 
-from selection.candidates import Net
+from selection.candidates import Net, Question
 from selection.search import Search, Stage
 from selection.stages import repeats
 
@@ -19,10 +19,10 @@ def stage(search: Search) -> Stage:
     nets = [net for net in pick(search) if search.record.repeats(net.name)]
     best = search.recommended()
     if best and len(nets) > 1 and search.record.repeats(best.name):
-        for net in nets:
-            if net.name != best.name:
-                text = f'Is {net.label} better than the recommended net?'
-                search.answer('finalists', text, net.name, best.name)
+        search.answer_all([
+            Question('', f'Is {net.label} better than the recommended net?', net, best)
+            for net in nets if net.name != best.name
+        ])  # fmt: skip
 
 
 def pick(search: Search) -> list[Net]:

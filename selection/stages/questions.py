@@ -20,7 +20,8 @@ def stage(search: Search) -> Stage:
         if not search.record.repeats(reference.name):
             return
         asked = yield from _ask(search, search.space.questions(reference))
-        _answer(search, asked)
+        if asked:
+            search.answer_all(asked)
 
 
 def _ask(search: Search, questions: list[Question]):
@@ -42,12 +43,6 @@ def _ask(search: Search, questions: list[Question]):
         if search.record.repeats(question.net.name):
             asked.append(question)
     return asked
-
-
-def _answer(search: Search, asked: list[Question]) -> None:
-    """Gives the verdicts: of several questions of one net by Holm's rule."""
-    if asked:
-        search.answer_all('questions', asked)
 
 
 def _larger(search: Search, net: Net) -> Net | None:

@@ -2,7 +2,7 @@
 
 import itertools
 
-from selection.candidates import Net
+from selection.candidates import Net, Question
 from selection.search import Search, Stage
 
 SHARE = 0.75  # Of the budget, with the stages before.
@@ -53,11 +53,14 @@ def compare(search: Search, contenders: list[Net]) -> None:
     if len(nets) < 2:
         return
     rungs = sorted((n for n in nets if n.rung is not None), key=lambda n: (n.size or 0, n.depth))
+    questions = []
     for smaller, larger in itertools.pairwise(rungs):
         if smaller.size == larger.size:
             text = f'Are {larger.depth} {search.space.layer}s better than {smaller.depth}'
             where = f' at {larger.size} pixels' if len(search.space.sizes) > 1 else ''
-            search.answer('repeats', f'{text}{where}?', larger.name, smaller.name, 'depth')
+            questions.append(Question('depth', f'{text}{where}?', larger, smaller))
+    if questions:
+        search.answer_all(questions)
     leave(search, nets)
 
 
