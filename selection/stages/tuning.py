@@ -18,16 +18,19 @@ def stage(search: Search) -> Stage:
     """Finds `search.rates`, of the smallest rung and of all others, and `search.decay`."""
     ladder = search.space.ladder(search.space.sizes[0])
     middle = ladder[max(1, len(ladder) // 2 - 1)]
-    yield from tune(search, ladder[0], ladder[0].name)
-    yield from tune(search, middle, '')
+    wanted = [(ladder[0], ladder[0].name), (middle, '')]
+    if not search.fits([run for net, _ in wanted for run in _three(search, net)], SHARE):
+        wanted = wanted[1:]  # The rate of most nets goes first.
+    for net, key in wanted:
+        if search.fits(_three(search, net), SHARE):
+            yield from tune(search, net, key)
     yield from _tune_decay(search, middle)
 
 
 def tune(search: Search, net: Net, key: str) -> Stage:
     """Finds the best learning rate of a net, and keeps it for `key`."""
-    base = search.settings.rate
-    rates = [base / _STEP, base, base * _STEP]
-    yield from search.train([run for rate in rates for run in _runs(search, net, rate)])
+    rates = _rates(search)
+    yield from search.train(_three(search, net))
     for _ in range(_MOST_BEYOND):
         best = _best(search, net, rates)
         if best not in (min(rates), max(rates)):
@@ -53,7 +56,7 @@ def _tune_decay(search: Search, net: Net) -> Stage:
         if search.settings.decay
     }  # fmt: skip
     runs = [run for other in others.values() for run in search.tuning_runs(other)]
-    if not search.fits(runs, SHARE):
+    if not search.record.numbers(there.name) or not search.fits(runs, SHARE):
         return
     yield from search.train(runs)
     best = _score(search, there) + search.settings.delta / 2
@@ -65,6 +68,15 @@ def _tune_decay(search: Search, net: Net) -> Stage:
 def _score(search: Search, net: Net) -> float:
     score = search.record.score(net.name, search.record.numbers(net.name))
     return -math.inf if math.isnan(score) else score
+
+
+def _rates(search: Search) -> list[float]:
+    base = search.settings.rate
+    return [base / _STEP, base, base * _STEP]
+
+
+def _three(search: Search, net: Net) -> list:
+    return [run for rate in _rates(search) for run in _runs(search, net, rate)]
 
 
 def _at(net: Net, rate: float) -> Net:
