@@ -22,6 +22,8 @@ def stage(search: Search) -> Stage:
             search.propose([net], 'joint')
             yield from search.train([Run(net, 0)])
             tried.append(net)
+    if not search.record.repeats(chosen.name):
+        return  # More runs than the others have would decide for them.
     best = max((search.first(net) for net in repeats.near(search)), default=0.0)
     for net in sorted(tried, key=search.first, reverse=True):
         level = search.first(net) >= best - search.settings.delta

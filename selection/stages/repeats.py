@@ -3,6 +3,7 @@
 import itertools
 
 from selection.candidates import Net, Question
+from selection.record import Run
 from selection.search import Search, Stage
 
 SHARE = 0.75  # Of the budget, with the stages before.
@@ -14,10 +15,10 @@ def stage(search: Search) -> Stage:
     """Trains the nets near the best up to three repeats; asks about each next rung."""
     contenders = near(search)
     contenders += [net for net in _beside(search, contenders) if net not in contenders]
-    while len(contenders) > 2 and not search.fits(_looks(search, contenders, 1), SHARE):
+    while len(contenders) > 2 and not search.fits(level(search, contenders, 1), SHARE):
         contenders.pop()  # The farthest from the best.
     for look in range(1, LOOKS + 1):
-        runs = _looks(search, contenders, look)
+        runs = level(search, contenders, look)
         if not search.fits(runs, SHARE):
             break
         yield from search.train(runs)
@@ -78,7 +79,7 @@ def leave(search: Search, nets: list[Net]) -> None:
             search.gone[net.name] = f'surely worse than {best.name}'
 
 
-def _looks(search: Search, nets: list[Net], look: int) -> list:
-    # Fold by fold, so that the nets are level whenever time is up.
+def level(search: Search, nets: list[Net], look: int) -> list[Run]:
+    """Returns the runs of nets up to a look, fold by fold: they are level whenever time is up."""
     runs = [search.runs(net, look) for net in nets]
     return [run for of_fold in zip(*runs, strict=True) for run in of_fold]
