@@ -288,7 +288,7 @@ class Driver:
 
     def _final_price(self) -> float:
         """Returns what the final fit will take."""
-        net = self.search.recommended() if hasattr(self, 'search') else None
+        net = self.search.recommended() or next(iter(self.search.alive()), None)
         return confirm.price(self, net) if net else 0.0
 
     # What is written.

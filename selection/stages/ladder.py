@@ -1,7 +1,7 @@
 """The ladder: one run for each rung, smallest first, until two in a row gain nothing."""
 
 from selection.candidates import Net
-from selection.record import Run
+from selection.record import FINAL, Run
 from selection.search import Search, Stage
 
 SHARE = 0.5  # Of the budget, with the stage before.
@@ -16,9 +16,10 @@ def stage(search: Search) -> Stage:
         rungs = [search.tuned(net) for net in search.space.ladder(size)[start:]]
         if size == search.space.sizes[0]:
             linear = search.tuned(search.space.linear())
-            search.propose([linear], 'linear')
-            search.propose(rungs[:1], 'ladder')
-            yield from search.train([Run(rungs[0], 0), Run(linear, 0)])
+            first = [Run(rungs[0], 0), Run(linear, 0)]
+            if search.fits(first, 1.0):
+                search.propose([linear], 'linear')
+            yield from search.train(first[: 1 + (linear.name in search.nets)])
         yield from climb(search, rungs)
         if size == search.space.sizes[0]:
             yield from _baselines(search)
@@ -49,7 +50,8 @@ def climb(search: Search, rungs: list[Net]) -> Stage:
 
 def _baselines(search: Search) -> Stage:
     for net in map(search.tuned, search.space.baselines()):
-        if search.fits([Run(net, 0)], SHARE):
+        with_its_confirmation = [Run(net, number) for number in range(1 + FINAL)]
+        if search.fits(with_its_confirmation, SHARE):
             search.propose([net], 'baseline')
             yield from search.train([Run(net, 0)])
 
