@@ -24,7 +24,7 @@ def stage(search: Search) -> Stage:
         if size == search.space.sizes[0]:
             yield from _baselines(search)
         best = max(
-            (net for net in search.alive() if net.rung is not None),
+            (net for net in search.alive() if net.on_ladder),
             key=lambda net: _known(search.first(net)), default=None,
         )  # fmt: skip
 

@@ -47,7 +47,7 @@ def _ask(search: Search, questions: list[Question]):
 
 def _larger(search: Search, net: Net) -> Net | None:
     """Returns the next rung of the ladder."""
-    if net.rung is None:
+    if net.rung is None or not net.on_ladder:
         return None
     above = search.space.ladder(net.size)[net.rung + 1 : net.rung + 2]
     return search.tuned(above[0]) if above else None

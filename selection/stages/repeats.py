@@ -40,7 +40,7 @@ def near(search: Search) -> list[Net]:
 
 def _beside(search: Search, contenders: list[Net]) -> list[Net]:
     """Returns the rungs next to the best one: the first thing that people ask about."""
-    best = next((net for net in contenders if net.rung is not None), None)
+    best = next((net for net in contenders if net.on_ladder), None)
     if best is None or best.rung is None:
         return []
     names = {net.name for net in search.space.ladder(best.size) if net.rung is not None
@@ -53,7 +53,7 @@ def compare(search: Search, contenders: list[Net]) -> None:
     nets = [net for net in contenders if search.record.repeats(net.name)]
     if len(nets) < 2:
         return
-    rungs = sorted((n for n in nets if n.rung is not None), key=lambda n: (n.size or 0, n.depth))
+    rungs = sorted((n for n in nets if n.on_ladder), key=lambda n: (n.size or 0, n.depth))
     questions = []
     for smaller, larger in itertools.pairwise(rungs):
         if smaller.size == larger.size:
