@@ -5,6 +5,7 @@ import itertools
 from selection.candidates import Net, Question
 from selection.record import Run
 from selection.search import Search, Stage
+from selection.verdict import holm
 
 SHARE = 0.75  # Of the budget, with the stages before.
 LOOKS = 3
@@ -16,7 +17,7 @@ def stage(search: Search) -> Stage:
     contenders = near(search)
     contenders += [net for net in _beside(search, contenders) if net not in contenders]
     while len(contenders) > 2 and not search.fits(level(search, contenders, 1), SHARE):
-        contenders.pop()  # The farthest from the best.
+        contenders.remove(_least_promising(search, contenders))
     for look in range(1, LOOKS + 1):
         runs = level(search, contenders, look)
         if not search.fits(runs, SHARE):
@@ -36,6 +37,19 @@ def near(search: Search) -> list[Net]:
     reach = _NEAR_POINTS * search.settings.points
     best = search.first(known[0]) if known else 0.0
     return [net for net in known if search.first(net) >= best - reach]
+
+
+def _least_promising(search: Search, contenders: list[Net]) -> Net:
+    """Returns the costliest net that a cheaper one was as good as; else the one that did worst."""
+    price = search.record.price
+    best = max(contenders, key=search.first)
+    dominated = [
+        net for net in contenders
+        if any(price(o) < price(net) and search.first(o) >= search.first(net) for o in contenders)
+    ]  # fmt: skip
+    if dominated:
+        return max(dominated, key=price)
+    return min((net for net in contenders if net is not best), key=search.first)
 
 
 def _beside(search: Search, contenders: list[Net]) -> list[Net]:
@@ -70,13 +84,10 @@ def leave(search: Search, nets: list[Net]) -> None:
     record, delta = search.record, search.settings.delta
     runs = min(record.repeats(net.name) for net in nets) * record.folds
     best = max(nets, key=lambda net: record.score(net.name, range(runs)))
-    evidence = record.evidence([net.name for net in nets])
-    for net in nets:
-        if net is best:
-            continue
-        verdict = evidence.compare(net.name, best.name, delta)
+    pairs = [(net.name, best.name) for net in nets if net is not best]
+    for verdict in holm(record.evidence([net.name for net in nets]), pairs, delta):
         if verdict.answer == 'worse' and -verdict.difference > delta / 2:
-            search.gone[net.name] = f'surely worse than {best.name}'
+            search.gone[verdict.name] = f'surely worse than {best.name}'
 
 
 def level(search: Search, nets: list[Net], look: int) -> list[Run]:
