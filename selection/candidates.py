@@ -194,6 +194,8 @@ class Space:
         if self._facts.holds != 'images':
             return self._dense_questions(net)
         family = net.fields['model.family']
+        if family == 'dense':
+            return []  # The linear classifier.
         width = net.fields['model.width']
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
             ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
@@ -221,7 +223,8 @@ class Space:
         return [
             Question(key, text, net.changed(name, label, fields, cost), net)
             for key, name, label, text, fields, cost in changes
-            if fields and not (key == 'skip' and family != 'residual')
+            if not (key == 'skip' and family != 'residual')
+            and any(net.fields.get(n) != value for n, value in fields.items() if n != _RATE)
         ]
 
     def _augmentation(self) -> tuple[str, str, str, dict[str, Any]]:
