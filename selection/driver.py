@@ -310,7 +310,8 @@ class Driver:
         choice.write(self.choice, self.folder)
         new = self.search.stage != self._shown_stage
         self._shown_stage = self.search.stage
-        self.draw(self.choice, new and not finished)
+        if self.record.outcomes:
+            self.draw(self.choice, new and not finished)
         if new or finished:  # Its plots take a second or two.
             page.write(self.choice, self.folder)
 

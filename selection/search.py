@@ -104,7 +104,7 @@ class Search:
     def propose(self, nets: Sequence[Net], role: str) -> None:
         """Adds nets to those among which one is chosen."""
         for net in nets:
-            self.nets.setdefault(net.name, net)
+            self.nets[net.name] = net
             if role == 'baseline' or net.name not in self.roles:  # A rung may be a baseline too.
                 self.roles[net.name] = role
 

@@ -40,13 +40,15 @@ def _forks():
     return forks.program(folder.name)
 
 
-def python(*arguments, devices=1, tensorboard=False, **environment):
+def python(*arguments, devices=1, tensorboard=False, quick=False, **environment):
     """Starts Python on so many host devices and returns the process.
 
     TensorFlow takes seconds to import: without `tensorboard` it is not found. What the others
-    import was imported before, except where variables of JAX ask for a process of its own.
+    import was imported before, except where variables of JAX ask for a process of its own. With
+    `quick` programs are compiled without LLVM's optimization, which takes most of the time.
     """
     options = f'--xla_force_host_platform_device_count={devices}'
+    options += ' --xla_backend_optimization_level=0' if quick else ''
     without = {} if tensorboard else {'PYTHONPATH': str(ROOT / 'tests' / 'without_tensorflow')}
     alone = tensorboard or any(name.startswith('JAX_') for name in environment)
     return subprocess.Popen(
@@ -84,6 +86,14 @@ def train_each(commands, command='train.py'):
         out, err = process.communicate(timeout=300)
         ended.append((process.returncode, out, err))
     return ended
+
+
+def call_once(function, *arguments):
+    """Calls a function that is worth no optimization, as one program."""
+    import jax
+
+    level = {'xla_backend_optimization_level': 0}
+    return jax.jit(function).lower(*arguments).compile(compiler_options=level)(*arguments)
 
 
 def load(config, room_bytes=1e9):

@@ -1,12 +1,13 @@
 """What the benchmarks calculate, and what configs/speed_cifar10.py and its fields do."""
 
 import contextlib
+import functools
 import json
 import types
 
 import numpy as np
 import pytest
-from conftest import load
+from conftest import call_once, load
 
 from benchmarks import common, sweep, sweep_config
 from configs import default, speed_cifar10
@@ -59,12 +60,14 @@ def test_the_linear_schedule_is_a_triangle(tiny_config):
 def test_mirrored_evaluation_averages_the_logits_of_both(tiny_config):
     pipeline = load(tiny_config())
     parts = recipe.build(tiny_config(evaluate_mirrored=True), 10)
-    state = step.init_state(parts, pipeline.input_shape, 0, pipeline.normalization)
+    init = functools.partial(step.init_state, parts, pipeline.input_shape)
+    state = call_once(init, np.uint32(0), pipeline.normalization)
     images = pipeline.source.inputs[:4]
 
     def logits(recipe_, inputs):
         batch = {'input': inputs, 'index': np.arange(4)}
-        return np.asarray(step.eval_step(recipe_, state.reported(), {}, batch))
+        evaluate = functools.partial(step.eval_step, recipe_)
+        return np.asarray(call_once(evaluate, state.reported(), {}, batch))
 
     plain = parts._replace(evaluate_mirrored=False)
     both = (logits(plain, images) + logits(plain, images[:, :, ::-1])) / 2

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import call_once
 from flax import linen as nn
 
 import models
@@ -81,12 +82,6 @@ def count(tree):
     return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def quick(function, *arguments):
-    """Calls a function that is worth no optimization, as one program."""
-    level = {'xla_backend_optimization_level': 0}
-    return jax.jit(function).lower(*arguments).compile(compiler_options=level)(*arguments)
-
-
 def initialised(model, images):
     """Returns first variables; the generator `rbg` compiles much faster than JAX's own."""
     return model.init(jax.random.key(0, impl='rbg'), images, train=False)
@@ -112,7 +107,7 @@ def one_pass(model):
         over = jax.vmap(differentiate, (None, None, 0), axis_name=layers.BATCH_AXIS)
         return over(params, variables, images[None])
 
-    (_, (logits, changed)), grads = quick(step, IMAGES)
+    (_, (logits, changed)), grads = call_once(step, IMAGES)
     return logits[0], changed, grads
 
 
@@ -150,7 +145,7 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(family):
         variables = initialised(low, images)
         return variables, *(m.apply(variables, images, train=False) for m in (low, exact))
 
-    variables, logits, expected = quick(both, IMAGES)
+    variables, logits, expected = call_once(both, IMAGES)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
     assert logits.dtype == jnp.float32
     assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
@@ -192,7 +187,7 @@ def test_stochastic_depth_passes_the_last_block_by_and_keeps_the_mean():
         blocks = [with_last_block(variables, factor) for factor in (0.0, 1 / (1 - rate))]
         return *plain, *blocks, run(variables, 1), run(variables, 4)
 
-    exact, unchanged, passed_by, kept, got, on_four = quick(every, images)
+    exact, unchanged, passed_by, kept, got, on_four = call_once(every, images)
     np.testing.assert_array_equal(unchanged, exact)
     # Which examples pass by follows their place in the batch, on any number of devices.
     np.testing.assert_allclose(got, on_four, rtol=1e-5)
@@ -290,7 +285,7 @@ def test_blocks_compute_what_their_papers_say(family, changes, reference, epsilo
         expected = last @ logits['kernel'] + logits['bias']
         return model.apply(variables, images, train=False), expected
 
-    got, expected = quick(both, IMAGES, noise)
+    got, expected = call_once(both, IMAGES, noise)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
 
 
@@ -387,7 +382,7 @@ def test_a_sigmoid_head_is_the_softmax_of_its_logit_and_zero():
     config.model.head.outputs = 'sigmoid'
     model = models.build(config.model.to_dict(), 2)
     assert shapes(model)['params']['head']['logits']['kernel'].shape[-1] == 1
-    logits = quick(lambda x: model.apply(initialised(model, x), x, train=False), IMAGES)
+    logits = call_once(lambda x: model.apply(initialised(model, x), x, train=False), IMAGES)
     assert logits.shape == (4, 2)
     np.testing.assert_array_equal(logits[:, 0], 0)
     np.testing.assert_allclose(
@@ -415,6 +410,6 @@ def test_max_pooling_is_that_of_flax_in_value_and_gradient(size):
             ours = functools.partial(layers.Pool('max', window, padding).apply, {})
             yield with_gradient(ours, images), with_gradient(plain, images)
 
-    for (result, ours), (expected, gradient) in quick(lambda x: list(both(x)), images):
+    for (result, ours), (expected, gradient) in call_once(lambda x: list(both(x)), images):
         np.testing.assert_array_equal(result, expected)
         np.testing.assert_allclose(ours, gradient, rtol=0, atol=1e-6)

@@ -21,11 +21,19 @@ FIELDS = (
     '--config.optimizer.clip_norm=1',
     '--config.batch_size=64',
 )
-DOUBLE = ('--config.dtype=float64', '--config.epochs=2')
+DOUBLE = ('--config.dtype=float64', '--config.epochs=1', '--config.evaluate_every_epochs=0.5')
 
 
 def double(folder, *extra, devices=1):
-    train(*FIELDS, *DOUBLE, *extra, f'--workdir={folder}', devices=devices, JAX_ENABLE_X64='1')
+    train(
+        *FIELDS,
+        *DOUBLE,
+        *extra,
+        f'--workdir={folder}',
+        devices=devices,
+        quick=True,
+        JAX_ENABLE_X64='1',
+    )
     return folder
 
 
@@ -61,7 +69,7 @@ def test_float32_agrees_over_the_first_steps(tmp_path):
     for devices in (1, 4):
         folder = tmp_path / str(devices)
         extra = ('--config.epochs=0.3', '--config.evaluate_every_epochs=0.01')
-        train(*FIELDS, *extra, f'--workdir={folder}', devices=devices)
+        train(*FIELDS, *extra, f'--workdir={folder}', devices=devices, quick=True)
         losses[devices] = [line['train_loss'] for line in metrics(folder)]
     assert len(losses[1]) == 5
     np.testing.assert_allclose(losses[1], losses[4], rtol=0, atol=1e-5)
