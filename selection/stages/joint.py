@@ -17,7 +17,8 @@ def stage(search: Search) -> Stage:
     if chosen is None:
         return
     tried = []
-    for net in map(search.tuned, search.space.around(chosen)):
+    for proposed in map(search.tuned, search.space.around(chosen)):
+        net = search.nets.get(proposed.name, proposed)  # A rung keeps the rate it was trained with.
         if search.fits([Run(net, 0)], SHARE):
             search.propose([net], 'joint')
             yield from search.train([Run(net, 0)])

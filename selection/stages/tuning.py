@@ -89,10 +89,12 @@ def _runs(search: Search, net: Net, rate: float) -> list:
 
 
 def _best(search: Search, net: Net, rates: list[float]) -> float:
-    """Returns the rate of the highest score; of equal ones that nearest to the base's."""
+    """Returns of the rates within delta / 2 of the highest score that nearest to the base's.
 
-    def merit(rate: float) -> tuple[float, float]:
-        distance = abs(math.log(rate / search.settings.rate))
-        return _score(search, _at(net, rate)), -distance
-
-    return max(rates, key=merit)
+    One run each tells no more: where all are alike, the best of three is at an edge in two of
+    three cases, and more would be tried beyond it.
+    """
+    scores = {rate: _score(search, _at(net, rate)) for rate in rates}
+    enough = max(scores.values()) - search.settings.delta / 2
+    good = [rate for rate, score in scores.items() if score >= enough]
+    return min(good, key=lambda rate: abs(math.log(rate / search.settings.rate)))
