@@ -16,11 +16,10 @@ import io
 import pathlib
 import sys
 import tempfile
-from typing import Any
 
 import numpy as np
 import scipy.stats
-from absl import app, flags
+from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -28,19 +27,15 @@ from configs import default
 from training import compilation_cache
 from training.many import SEQUENTIAL, train_many
 
-PAIRS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    'plain deeper': ('plain', {'stage_sizes': (1, 1), 'width': 16}, {'stage_sizes': (2, 2)}),
-    'plain last stage deeper': (
-        'plain', {'stage_sizes': (1, 1), 'width': 16}, {'stage_sizes': (1, 2)}
-    ),
-    'plain wider': ('plain', {'stage_sizes': (1, 1), 'width': 16}, {'width': 32}),
-    'plain another stage': (
-        'plain', {'stage_sizes': (1, 1), 'width': 16}, {'stage_sizes': (1, 1, 1)}
-    ),
-    'residual deeper': (
-        'residual', {'stage_sizes': (1, 1, 1), 'width': 16}, {'stage_sizes': (2, 2, 2)}
-    ),
-}  # fmt: skip
+_Net = tuple[str, tuple[int, ...], int]  # Family, stage_sizes, width.
+PAIRS: dict[str, tuple[_Net, _Net]] = {
+    'plain deeper': (('plain', (1, 1), 16), ('plain', (2, 2), 16)),
+    'plain last stage deeper': (('plain', (1, 1), 16), ('plain', (1, 2), 16)),
+    'plain wider': (('plain', (1, 1), 16), ('plain', (1, 1), 32)),
+    'plain another stage': (('plain', (1, 1), 16), ('plain', (1, 1, 1), 16)),
+    'plain to residual': (('plain', (1, 1, 1), 16), ('residual', (1, 1, 1), 16)),
+    'residual deeper': (('residual', (1, 1, 1), 16), ('residual', (2, 2, 2), 16)),
+}
 _ONLY = flags.DEFINE_string('only', None, 'One of the pairs.')
 _DATA = flags.DEFINE_string('data', 'digits', 'Data set.')
 _SUBSET = flags.DEFINE_float('subset', 1.0, 'As config.dataset.subset.')
@@ -52,22 +47,23 @@ _SEEDS = flags.DEFINE_integer('seeds', 5, 'How many seeds.')
 def main(_: list[str]) -> None:
     """Measures and prints."""
     compilation_cache.enable()
+    logging.set_verbosity(logging.WARNING)
     for name in [_ONLY.value] if _ONLY.value else PAIRS:
         with tempfile.TemporaryDirectory() as folder:
             _measure(name, pathlib.Path(folder))
 
 
 def _measure(name: str, folder: pathlib.Path) -> None:
-    family, small, changes = PAIRS[name]
+    small, large = PAIRS[name]
     whole = _EPOCHS.value
-    rows = {'the small net': _accuracies(folder / 'small', family, small, whole)}
+    rows = {'the small net': _accuracies(folder / 'small', small, whole)}
     for epochs in (whole, whole / 2):
         for begins in ('from scratch', 'grown'):
             source = folder / 'small' if begins == 'grown' else None
             rows[f'{begins}, {epochs:g} epochs'] = _accuracies(
-                folder / f'{begins} {epochs}', family, small | changes, epochs, source
+                folder / f'{begins} {epochs}', large, epochs, source
             )
-    print(f'{name}: {family} {small} to {changes}, {_DATA.value}, {_SEEDS.value} seeds')
+    print(f'{name}: {small} to {large}, {_DATA.value}, {_SEEDS.value} seeds')
     reference = rows[f'from scratch, {whole:g} epochs']
     for row, values in rows.items():
         paired = values - reference
@@ -79,18 +75,15 @@ def _measure(name: str, folder: pathlib.Path) -> None:
 
 
 def _accuracies(
-    folder: pathlib.Path,
-    family: str,
-    model: dict[str, Any],
-    epochs: float,
-    source: pathlib.Path | None = None,
+    folder: pathlib.Path, net: _Net, epochs: float, source: pathlib.Path | None = None
 ) -> np.ndarray:
     """Trains a net with each seed, and returns the validation accuracies."""
     configs, workdirs = [], []
+    family, stage_sizes, width = net
     for seed in range(_SEEDS.value):
         config = default.get_config(_DATA.value, family)
         config.update_from_flattened_dict({
-            **{f'model.{name}': value for name, value in model.items()},
+            'model.stage_sizes': stage_sizes, 'model.width': width,
             'seed': seed, 'dataset.repeat': seed, 'dataset.subset': _SUBSET.value,
             'epochs': epochs, 'evaluate_every_epochs': epochs, 'evaluate_test': False,
             'pictures': False,

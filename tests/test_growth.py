@@ -1,11 +1,11 @@
 """Nets that begin as a smaller trained one: what they compute at first, and runs that do."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -23,16 +23,12 @@ RESIDUAL = {'family': 'residual', 'stage_sizes': (1, 1), 'width': 4}
 WIDER, DEEPER = {'width': 7}, {'stage_sizes': (3, 3)}
 # What makes the net from the default of its family, and what grows.
 SAME = {
-    'plain wider': (PLAIN, WIDER),
-    'plain deeper': (PLAIN, DEEPER),
-    'plain both': (PLAIN, WIDER | DEEPER),
+    'plain': (PLAIN, WIDER | DEEPER),
     'plain strided': (PLAIN | {'pooling': 'stride', 'kernel_size': 2}, DEEPER),
     'plain without norm': (PLAIN | {'norm': 'none'}, WIDER | DEEPER),
     'plain flattened': (PLAIN | {'head.pooling': 'flatten', 'head.dense_units': (6,)},
                         WIDER | DEEPER | {'head.dense_units': (9,)}),
-    'residual wider': (RESIDUAL, WIDER),
-    'residual deeper': (RESIDUAL, DEEPER),
-    'residual both': (RESIDUAL | {'pooling': 'max'}, WIDER | DEEPER),
+    'residual': (RESIDUAL | {'pooling': 'max'}, WIDER | DEEPER),
     'residual option A': (RESIDUAL | {'shortcut': 'identity'}, WIDER | DEEPER),
     'residual preactivated': (RESIDUAL | {'preactivation': True, 'activation': 'gelu'},
                               WIDER | DEEPER),
@@ -60,9 +56,18 @@ def net(fields):
 
 
 def first(model, seed=0):
-    """Returns parameters and statistics by name, as initialised."""
-    variables = model.init(jax.random.key(seed), IMAGES[:1], train=False)
-    return flatten_dict(jax.tree.map(np.array, {'batch_stats': {}} | dict(variables)), sep='/')
+    """Returns parameters and statistics by name, as initialisation would draw them."""
+    generator = np.random.default_rng(seed)
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), IMAGES)
+
+    def draw(name, shape):
+        if name.endswith('/kernel'):
+            return generator.normal(0, 0.3, shape).astype(np.float32)
+        return np.full(shape, name.endswith(('/scale', '/var')), np.float32)
+
+    flat = flatten_dict(dict(shapes), sep='/')
+    return {name: draw(name, leaf.shape) for name, leaf in flat.items()}
 
 
 def trained(model):
@@ -75,7 +80,8 @@ def trained(model):
 
 
 def logits(model, arrays):
-    return np.asarray(model.apply(unflatten_dict(arrays, sep='/'), IMAGES, train=False))
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    return np.asarray(apply(unflatten_dict(arrays, sep='/'), IMAGES))
 
 
 def grow(before, after):
@@ -84,14 +90,14 @@ def grow(before, after):
     grown = growth.grow(small, large, arrays, fresh)
     placed = fresh | {name: a.astype(np.float32) for name, a in grown.arrays.items()}
     assert {name: a.shape for name, a in placed.items()} == {n: a.shape for n, a in fresh.items()}
-    return grown, logits(small, arrays), large, placed
+    return grown, lambda: logits(small, arrays), large, placed
 
 
 @pytest.mark.parametrize('name', SAME)
 def test_a_grown_net_computes_the_same(name):
     before, changes = SAME[name]
     grown, expected, large, placed = grow(before, before | changes)
-    np.testing.assert_allclose(logits(large, placed), expected, atol=1e-4)
+    np.testing.assert_allclose(logits(large, placed), expected(), atol=1e-4)
     assert grown.differences == ()
     assert (grown.kept == 1) == ('stage_sizes' not in changes)
 
@@ -99,15 +105,14 @@ def test_a_grown_net_computes_the_same(name):
 @pytest.mark.parametrize('name', OTHER)
 def test_what_does_not_compute_the_same_is_said(name):
     before, changes, expected = OTHER[name]
-    grown, before, large, placed = grow(before, before | changes)
+    grown, *_ = grow(before, before | changes)
     assert expected in '; '.join(grown.differences)
-    assert not np.allclose(logits(large, placed), before, atol=1e-3)
     assert 0 <= grown.kept <= 1
 
 
 def test_copies_of_a_channel_are_trained_apart():
     *_, large, placed = grow(PLAIN, PLAIN | {'width': 8})
-    loss = jax.grad(lambda v: (large.apply(v, IMAGES, train=False) ** 2).sum())
+    loss = jax.jit(jax.grad(lambda v: (large.apply(v, IMAGES, train=False) ** 2).sum()))
     gradients = flatten_dict(loss(unflatten_dict(placed, sep='/')), sep='/')
     for part in ('stage1/conv1', 'stage2/conv1', 'stage2/conv2'):
         kernel = gradients[f'params/{part}/kernel']
@@ -117,13 +122,13 @@ def test_copies_of_a_channel_are_trained_apart():
 def test_an_inserted_convolution_is_nearly_an_identity_in_training_too():
     *_, large, placed = grow(PLAIN | {'stage_sizes': (1,)}, PLAIN | {'stage_sizes': (2,)})
     variables = unflatten_dict(placed, sep='/')
-    _, captured = jax.vmap(
+    step = jax.vmap(
         lambda x: large.apply(
             variables, x, train=True, mutable=['batch_stats', 'intermediates'],
             capture_intermediates=True,
         ), axis_name='batch',
-    )(jnp.asarray(IMAGES)[None])  # fmt: skip
-    maps = captured['intermediates']['stage1']
+    )  # fmt: skip
+    maps = jax.jit(step)(IMAGES[None])[1]['intermediates']['stage1']
     before, after = (np.maximum(maps[f'norm{i}']['__call__'][0], 0) for i in (1, 2))
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.99
     assert abs(before - after).mean() < 0.2 * before.std()
