@@ -186,14 +186,13 @@ def _deepened(
         for stage, (few, many) in enumerate(sizes, 1):
             for number in range(few + 1, many + 1):
                 if isinstance(large, Residual):
-                    made = _silent_block(large, f'stage{stage}/block{number}', fresh)
-                else:
+                    names = [f'stage{stage}/block{number}']
+                    made = _silent_block(large, names[0], fresh)
+                elif isinstance(large, Plain):
+                    names = [f'stage{stage}/conv{number}', f'stage{stage}/norm{number}']
                     made = _identity(large, f'stage{stage}', few, number, arrays, fresh)
                 placed |= made
-                if made and isinstance(large, Residual):
-                    modules.append(f'stage{stage}/block{number}')
-                elif made:
-                    modules += [f'stage{stage}/conv{number}', f'stage{stage}/norm{number}']
+                modules += names if made else []
     return placed, {name for name in fresh if _is_within(name, modules)}
 
 
@@ -232,7 +231,7 @@ def _identity(
         or f'params/{stage}/conv{before}/kernel' not in arrays
     ):
         return {}
-    kernel = np.zeros(fresh[name].shape)
+    kernel: np.ndarray = np.zeros(fresh[name].shape)
     middle = (net.kernel_size - 1) // 2
     kernel[middle, middle] = np.eye(kernel.shape[-1])
     if net.norm == 'none':
