@@ -4,8 +4,8 @@ Starts several `sweep.py` commands with one worker each, as that many hosts woul
 learning rates with a tiny net on the digits; kills with signal 9 a command and its worker, then a
 worker alone, starts another command, and looks at the study.
 
-  python benchmarks/workers.py --storage=postgresql --workers=4 --points=200
-  python benchmarks/workers.py --storage=sqlite --workers=2 --points=200
+  python benchmarks/workers.py --storage=postgresql --hosts=4 --points=200
+  python benchmarks/workers.py --storage=sqlite --hosts=2 --points=200
 """
 
 import collections
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import postgres  # noqa: E402
 
 _STORAGE = flags.DEFINE_enum('storage', 'sqlite', ['sqlite', 'postgresql'], 'Database.')
-_WORKERS = flags.DEFINE_integer('workers', 2, 'Commands that work on the study.')
+_HOSTS = flags.DEFINE_integer('hosts', 2, 'Commands that work on the study.')
 _POINTS = flags.DEFINE_integer('points', 200, 'Points of the grid.')
 _KILL = flags.DEFINE_bool('kill', True, 'Kill two of them on the way, and add one.')
 _FIELDS = {
@@ -143,7 +143,7 @@ def work(folder: pathlib.Path, storage: str, workers: int, points: int, kill: bo
 def main(_: list[str]) -> None:
     """Works with many and with one, and prints what came of it."""
     speeds = {}
-    for workers, kill in ((_WORKERS.value, _KILL.value), (_WORKERS.value, False), (1, False)):
+    for workers, kill in ((_HOSTS.value, _KILL.value), (_HOSTS.value, False), (1, False)):
         with tempfile.TemporaryDirectory() as name:
             if _STORAGE.value == 'postgresql':
                 with postgres.server() as url:
@@ -161,8 +161,8 @@ def main(_: list[str]) -> None:
             f'trials begun; {speed:.2f} points/s',
             flush=True,
         )
-    ratio = speeds[_WORKERS.value, False] / speeds[1, False]
-    print(f'{_WORKERS.value} workers against one: {ratio:.2f}')
+    ratio = speeds[_HOSTS.value, False] / speeds[1, False]
+    print(f'{_HOSTS.value} workers against one: {ratio:.2f}')
 
 
 if __name__ == '__main__':

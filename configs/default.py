@@ -123,6 +123,10 @@ FIELDS: dict[str, dataclasses.Field] = {
         'torchvision or timm, or hub:OWNER/NAME[/FILE]; the last layer is new where the number of '
         'classes differs.'
     ),
+    'init.grow_from': field(
+        '', 'Run folder of a smaller net, plain or residual, whose trained weights this net begins '
+        'with: with more filters or more layers in a stage it computes the same at first.'
+    ),
     'init.freeze': field(
         '', 'Parts of the net that keep their weights, such as stem,stage1, or body: all but the '
         'head.'
@@ -268,6 +272,10 @@ def validate(config: ConfigDict) -> None:
         )
     check_fields(values, described(family))
     _check_dataset(config.dataset)
+    if config.init.weights and config.init.grow_from:
+        raise UserError(
+            'config.init.weights and config.init.grow_from are two beginnings: leave one out.'
+        )
     augmentation.parse(config.augment)
 
 

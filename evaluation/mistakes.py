@@ -12,10 +12,10 @@ from scipy.special import softmax
 from data.contact_sheet import captioned_sheet
 from errors import UserError
 from evaluation import files, metrics, suspects
-from evaluation.ended import read_run, stored
+from evaluation.ended import stored
 from evaluation.outputs import Outputs
 from evaluation.trained import Trained
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, read_run
 
 _SHOWN = 32  # Images on a sheet.
 _PAIRS = 5  # Confused pairs that get a sheet.

@@ -14,13 +14,12 @@ from console import Console
 from data import cache, normalization, splits
 from data.listing import Source
 from errors import UserError, did_you_mean
-from evaluation.ended import NEW, SPLITS, read_run, stored
+from evaluation.ended import NEW, SPLITS, stored
 from input_pipeline import Pipeline
 from models import scaling, summary
-from training import recipe, step, weights
-from training.checkpoint import Checkpoints
+from training import grown, recipe, restored, step, weights
 from training.prepared import open_devices
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, read_run
 
 _ROWS = 60  # Of the model table; above that, those of a block or a stage are one.
 
@@ -64,16 +63,21 @@ class Trained:
         return self.devices.map_eval(functools.partial(step.eval_step, self.recipe))
 
     def initial_state(self) -> step.TrainState:
-        """Returns the state of step 0: random, by the seed, or of published weights."""
-        shapes = _template(self.recipe, self.result, self.config.seed)
+        """Returns the state of step 0: random, by the seed, or as `config.init` says."""
         fitted = normalization.Normalization(**self.variables['normalization'])
         state = jax.jit(functools.partial(step.init_state, self.recipe, self.input_shape))(
             np.uint32(self.config.seed), fitted
         )
-        if self.config.init.weights:
-            known = weights.load(self.config, weights.variables(shapes), Console(quiet=True))
-            state = weights.place(known, state)
-        return state
+        fresh, quiet = weights.variables(state), Console(quiet=True)
+        if self.config.init.grow_from:
+            known = grown.load(
+                self.config, self.recipe.model, self.class_names, self.input_shape, fresh, quiet
+            )
+        elif self.config.init.weights:
+            known = weights.load(self.config, fresh, quiet)
+        else:
+            return state
+        return weights.place(known, state)
 
     def layers(self) -> list[summary.Layer]:
         """Returns the rows of the model table."""
@@ -254,34 +258,9 @@ def open_run(path: str | os.PathLike, batch_size: int = 0) -> Trained:
     config = _changed(values, {'batch_size': -(-wanted // count) * count})
     devices = open_devices(config)
     parts = recipe.build(config, len(result['class_names']))
-    state = _restore(folder, parts, result, config.seed)
+    state = restored.reported(folder, parts, result)
     variables = devices.replicate(state.reported())
     return Trained(folder, config, result, devices, parts, variables, state.targets)
-
-
-def _restore(
-    folder: RunFolder, parts: recipe.Recipe, result: dict[str, Any], seed: int
-) -> step.TrainState:
-    """Restores the state whose weights are reported."""
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
-    try:
-        return checkpoints.restore(_template(parts, result, seed), result['reported_step'])[0]
-    finally:
-        checkpoints.close()
-
-
-def _template(parts: recipe.Recipe, result: dict[str, Any], seed: int) -> step.TrainState:
-    """Returns the shapes of the state of a run."""
-    shape = tuple(result['input_shape'])
-    # Statistics have their shape from the inputs, and their values from the checkpoint.
-    nothing = np.zeros((1, *shape), np.uint8 if len(shape) == 3 else np.float32)
-    fitted = normalization.fit(nothing, np.zeros(1, int), parts.normalization)
-    targets = None
-    if not result['class_names']:
-        targets = normalization.fit_targets(np.arange(2.0), np.arange(2))
-    return jax.eval_shape(
-        functools.partial(step.init_state, parts, shape), np.uint32(seed), fitted, targets
-    )
 
 
 def _changed(config: Any, changes: dict[str, Any]) -> Any:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from evaluation.ended import read_run
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, read_run
 
 _SPLIT = 'validation'  # The test split is for the last look, which `result.json` holds.
 _NEEDED = ('diagnosis', 'net', 'data_splits')  # Keys that evaluations of earlier versions lack.

@@ -161,12 +161,10 @@ class Space:
             rungs.sort(key=lambda net: net.depth)
         return [dataclasses.replace(net, rung=i) for i, net in enumerate(rungs)]
 
-    def baselines(self) -> list[Net]:
-        """Returns nets that many people would take without asking, at their usual size."""
-        if self._facts.holds != 'images':
+    def baselines(self, size: int | None) -> list[Net]:
+        """Returns nets that many people would take without asking."""
+        if size is None:
             return []
-        size = self.sizes[min(1, len(self.sizes) - 1)]
-        assert size is not None
         wide = self.plain((1,) * min(2, self._stages(size)), size, width=8 * self._width)
         label = f'{wide.depth} convolutions of {8 * self._width} filters and more'
         wide = dataclasses.replace(

@@ -79,7 +79,7 @@ def judge(driver: 'Driver', folders: Mapping[str, list[str]]) -> dict[str, Any]:
       UserError: the test split was opened before, for other nets.
     """
     final = next(iter(folders.values()))[0]
-    openings = ledger.open_test(driver.folder, [*folders], driver.request.forced)
+    openings = ledger.open_test(driver.folder, folders, driver.request.forced)
     confirmed = _judged(driver, folders)
     _evaluate(driver, final)
     return {'confirmed': confirmed, 'openings': openings, 'final_run': final}

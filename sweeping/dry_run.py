@@ -170,8 +170,7 @@ def _time(net: _Net, devices: DataParallel) -> _Timed:
       UserError: memory cannot hold what XLA plans.
     """
     with contextlib.closing(Prepared(net.config, devices, Console(quiet=True))) as run:
-        if net.config.init.weights:
-            run.load_weights(Console(quiet=True))
+        run.load_weights(Console(quiet=True))
         run.place_data()
         begun = time.perf_counter()
         state = devices.replicate(run.initial_state())

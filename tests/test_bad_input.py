@@ -41,6 +41,7 @@ COMMANDS = [
     ([GOOD, '--config.init.freeze=body,head'], 'leaves nothing to train'),
     ([GOOD, '--config.init.weights=nowhere.pth'], 'there is no file nowhere.pth'),
     ([GOOD, '--config.init.weights=hub:resnet'], 'write hub:OWNER/NAME'),
+    ([GOOD, '--config.init.grow_from=nowhere'], 'grow_from: There is no run folder nowhere'),
 ]  # fmt: skip
 
 

@@ -52,8 +52,7 @@ def describe(config: Any, quiet: bool = False) -> dict[str, Any]:
     with contextlib.closing(Prepared(config, devices, console)) as run:
         console.model(run.layers, memory=True)
         figures = _net(run) | results.provenance(config, devices.facts())
-        if config.init.weights:
-            run.load_weights(console)
+        run.load_weights(console)
         run.place_data()
         state = devices.replicate(run.initial_state())
         start_up = time.perf_counter() - started

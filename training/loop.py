@@ -154,7 +154,7 @@ class _Run:
         self.evaluation_steps = self.prepared.evaluation_steps
         self.layers = self.prepared.layers
         console.model(summary.grouped(self.layers, at_most=24))
-        if config.init.weights and not folder.has_checkpoints():
+        if not folder.has_checkpoints():
             self.prepared.load_weights(console)
 
         self.progress = Progress()

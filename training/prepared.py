@@ -33,7 +33,7 @@ _BYTES_PER_DISPATCH = 2**28  # Of inputs that stream.
 FREE = (
     'seed', 'dataset.split_seed', 'dataset.test_fraction', 'dataset.validation_fraction',
     'dataset.folds', 'dataset.fold', 'dataset.repeat', 'dataset.subset', 'dataset.group_by',
-    'dataset.splits_file', 'epochs', 'evaluate_every_epochs', 'evaluate_test',
+    'dataset.splits_file', 'init.grow_from', 'epochs', 'evaluate_every_epochs', 'evaluate_test',
     'optimizer.learning_rate', 'optimizer.schedule', 'optimizer.warmup_epochs',
     'optimizer.weight_decay', 'early_stopping.patience_epochs', 'early_stopping.fraction',
     'checkpoint_seconds', 'pictures',
@@ -178,13 +178,26 @@ class Prepared:
         )
 
     def load_weights(self, console: Console) -> None:
-        """Reads `config.init.weights`, with which `initial_state` then begins.
+        """Reads the weights that `config.init` names, with which `initial_state` then begins.
 
         Raises:
-          UserError: they cannot be read, or are of another net.
+          UserError: they cannot be read, are of another net, or know what this run is judged by.
         """
-        state = jax.eval_shape(self._init, *self._init_arguments())
-        self._weights = weights.load(self.config, weights.variables(state), console)
+        if self.config.init.grow_from:
+            from training import grown  # Brings SciPy with it, which few runs need.
+
+            grown.check_unseen(self.config, self.pipeline)
+            self._weights = grown.load(
+                self.config,
+                self.recipe.model,
+                self.pipeline.class_names,
+                self.pipeline.input_shape,
+                weights.variables(self.initial_state()),
+                console,
+            )
+        if self.config.init.weights:
+            state = jax.eval_shape(self._init, *self._init_arguments())
+            self._weights = weights.load(self.config, weights.variables(state), console)
 
     def initial_state(self) -> training_step.TrainState:
         """Makes the state of step 0, on one device."""

@@ -5,6 +5,7 @@ from selection.record import FINAL, Run
 from selection.search import Search, Stage
 
 SHARE = 0.5  # Of the budget, with the stage before.
+_DEAR = 0.02  # Of the budget: what a run of a baseline may take.
 _IN_VAIN = 2  # Rungs in a row that gain less than delta / 2, after which it ends.
 
 
@@ -49,7 +50,13 @@ def climb(search: Search, rungs: list[Net]) -> Stage:
 
 
 def _baselines(search: Search) -> Stage:
-    for net in map(search.tuned, search.space.baselines()):
+    """Trains each baseline at the second size, or at the first where that is dear."""
+    sizes = search.space.sizes
+    small = search.space.baselines(sizes[0])
+    usual = search.space.baselines(sizes[1]) if len(sizes) > 1 else small
+    for larger, smaller in zip(usual, small, strict=True):
+        price = search.budget.price([Run(larger, 0)], search.record)
+        net = search.tuned(larger if price <= _DEAR * search.budget.total else smaller)
         with_its_confirmation = [Run(net, number) for number in range(1 + FINAL)]
         if search.fits(with_its_confirmation, SHARE):
             search.propose([net], 'baseline')

@@ -74,9 +74,23 @@ def compare(search: Search, contenders: list[Net]) -> None:
             text = f'Are {larger.depth} {search.space.layer}s better than {smaller.depth}'
             where = f' at {larger.size} pixels' if len(search.space.sizes) > 1 else ''
             questions.append(Question('depth', f'{text}{where}?', larger, smaller))
+    questions += _sizes(search, rungs)
     if questions:
         search.answer_all(questions)
     leave(search, nets)
+
+
+def _sizes(search: Search, rungs: list[Net]) -> list[Question]:
+    """Returns the question whether larger images help, asked of the best rung at each size."""
+    best = {}
+    for net in sorted(rungs, key=lambda net: search.record.score(net.name)):
+        best[net.size] = net
+    sizes = [size for size in search.space.sizes if size in best]
+    return [
+        Question('', f'Are images of {large} pixels better than of {small}?', best[large],
+                 best[small])
+        for small, large in itertools.pairwise(sizes)
+    ]  # fmt: skip
 
 
 def leave(search: Search, nets: list[Net]) -> None:
