@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from selection.facts import Facts
 
@@ -19,6 +19,15 @@ _RESIDUAL_BLOCKS = (1, 2, 3, 5, 9)  # In each stage, behind the plain nets.
 _RESIDUAL_STAGES = 3
 _RESNET = (3, 3, 3)  # ResNet-20 of He et al. 2016, whose blocks are 18 convolutions.
 _HIDDEN = ((), (32,), (64,), (64, 64), (64, 64, 64), (128, 128, 128))
+
+
+class Change(NamedTuple):
+    """A change of a net; as the arguments of `Net.changed`."""
+
+    name: str
+    label: str
+    fields: Mapping[str, Any]
+    cost: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Net:
       fields: by dotted name.
       cost: rough FLOPs of an example, to compare nets that were not trained yet.
       rung: place on the ladder of its size; None where it is none.
+      changes: of the net of that rung, one after the other.
     """
 
     name: str
@@ -42,11 +52,12 @@ class Net:
     fields: Mapping[str, Any]
     cost: float
     rung: int | None = None
+    changes: tuple['Change', ...] = ()
 
     def changed(
         self, name: str, label: str, changes: Mapping[str, Any], cost: float = 1.0
     ) -> 'Net':
-        """Returns this net with changes: no rung any more.
+        """Returns this net with a change.
 
         Args:
           name: of the change, such as `gelu`.
@@ -55,9 +66,23 @@ class Net:
           cost: by what the FLOPs are multiplied.
         """
         return dataclasses.replace(
-            self, name=f'{self.name}+{name}', label=f'{self.label}, {label}', rung=None,
+            self, name=f'{self.name}+{name}', label=f'{self.label}, {label}',
             fields={**self.fields, **changes}, cost=self.cost * cost,
+            changes=(*self.changes, Change(name, label, changes, cost)),
         )  # fmt: skip
+
+    @property
+    def on_ladder(self) -> bool:
+        """Whether it is a rung as it is, without changes."""
+        return self.rung is not None and not self.changes
+
+    def like(self, other: 'Net') -> 'Net':
+        """Returns this rung with the changes of another net, its learning rate and weight decay."""
+        rate, decay = (other.fields.get(name) for name in (_RATE, _DECAY))
+        net = self if rate is None else self.at_rate(rate, decay)
+        for change in other.changes:
+            net = net.changed(*change)
+        return net
 
     def at_rate(self, rate: float, decay: float | None = None) -> 'Net':
         """Returns this net with another learning rate (and weight decay), under the same name."""
@@ -167,6 +192,8 @@ class Space:
         if self._facts.holds != 'images':
             return self._dense_questions(net)
         family = net.fields['model.family']
+        if family == 'dense':
+            return []  # The linear classifier.
         width = net.fields['model.width']
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
             ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
@@ -194,7 +221,8 @@ class Space:
         return [
             Question(key, text, net.changed(name, label, fields, cost), net)
             for key, name, label, text, fields, cost in changes
-            if fields and not (key == 'skip' and family != 'residual')
+            if not (key == 'skip' and family != 'residual')
+            and any(net.fields.get(n) != value for n, value in fields.items() if n != _RATE)
         ]
 
     def _augmentation(self) -> tuple[str, str, str, dict[str, Any]]:
@@ -222,15 +250,15 @@ class Space:
         ladder = self.ladder(net.size)
         up = ladder[net.rung + 1 : net.rung + 2]
         down = ladder[max(0, net.rung - 1) : net.rung]
-        rate = {_RATE: net.fields[_RATE]} if _RATE in net.fields else {}
-        for near in (*up, *down):
-            near = dataclasses.replace(near, fields={**near.fields, **rate})
+        for rung in (*up, *down):
+            if 'model.skip' in net.fields and rung.fields['model.family'] != 'residual':
+                continue
+            near = rung.like(net)
             found.append(near)
-            found.append(self._scaled(near, 2.0 if near in down else 0.5))
+            found.append(self._scaled(near, 2.0 if rung in down else 0.5))
         others = [size for size in self.sizes if size != net.size and size is not None]
         for size in others:
-            same = [other for other in self.ladder(size) if other.depth == net.depth]
-            found += [dataclasses.replace(n, fields={**n.fields, **rate}) for n in same]
+            found += [other.like(net) for other in self.ladder(size) if other.depth == net.depth]
         return found[:6]
 
     def _scaled(self, net: Net, factor: float) -> Net:

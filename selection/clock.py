@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from errors import UserError
-from selection.record import Record, Run
+from selection.record import FINAL, Record, Run
 
 _UNITS = {'s': 1.0, 'm': 60.0, 'h': 3600.0}
+_LEAST_RUNS = FINAL + 1
 FINAL_SHARE = 0.1  # Of the budget, kept at least for the final fit and its evaluation.
 
 
@@ -26,6 +27,11 @@ def parse(text: str) -> Amount:
       UserError: it is none.
     """
     if match := re.fullmatch(r'(\d+) ?runs?', text):
+        if int(match.group(1)) < _LEAST_RUNS:
+            raise UserError(
+                f'--budget={text} is too little: the smallest net takes one run and the final fit '
+                f'{FINAL}; at 50 runs and more there is something to compare.'
+            )
         return Amount(runs=int(match.group(1)))
     match = re.fullmatch(r'(\d+(?:\.\d+)?) ?([smh])', text)
     if match is None or float(match.group(1)) == 0:

@@ -10,13 +10,13 @@ from scipy.stats import t as student
 from selection import ledger
 from selection.candidates import Net
 from selection.choice import MEASURES, Confirmed
+from selection.record import FINAL
 from selection.verdict import scores_of, weights_of
 from training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from selection.driver import Driver
 
-SEEDS = 3
 # A little is held out, so that one sees whether training went well; the choice is made.
 _HELD_OUT = 0.05
 FIELDS = {'dataset.folds': 0, 'dataset.fold': 0, 'dataset.repeat': 0,
@@ -28,20 +28,22 @@ _LAYERS_RUNS = 4.0  # What the question after each block takes, in runs of the n
 
 def price(driver: 'Driver', net: Net) -> float:
     """Returns what the confirmation will take, in the unit of the budget."""
-    nets = _nets(driver, net)
     if driver.request.budget.seconds is None:
-        return float(SEEDS * len(nets))
+        return float(FINAL * (1 + len(_baselines(driver))))  # The choice may still become another.
     folds = driver.record.folds
     larger = folds / (folds - 1) * driver.data.growth()
-    seconds = sum(driver.record.seconds(each) for each in nets)
-    return SEEDS * larger * seconds / len(driver.call.processes) + _EVALUATION_SECONDS
+    seconds = sum(driver.record.seconds(each) for each in _nets(driver, net))
+    return FINAL * larger * seconds / len(driver.call.processes) + _EVALUATION_SECONDS
 
 
 def _nets(driver: 'Driver', net: Net) -> list[Net]:
-    search = driver.search
-    baselines = [n for n in search.nets.values() if search.roles[n.name] == 'baseline']
-    return [net, *[n for n in baselines if n.name != net.name and not
-                   driver.record.failure(n.name)]]  # fmt: skip
+    return [net, *[each for each in _baselines(driver) if each.name != net.name]]
+
+
+def _baselines(driver: 'Driver') -> list[Net]:
+    search, failed = driver.search, driver.record.failure
+    return [n for n in search.nets.values()
+            if search.roles[n.name] == 'baseline' and not failed(n.name)]  # fmt: skip
 
 
 def train(driver: 'Driver') -> dict[str, list[str]] | None:
@@ -53,7 +55,7 @@ def train(driver: 'Driver') -> dict[str, list[str]] | None:
     """
     recommended = driver.recommended()
     nets = _nets(driver, recommended)
-    runs = [(net, seed) for net in nets for seed in range(SEEDS)]
+    runs = [(net, seed) for net in nets for seed in range(FINAL)]
     folders = driver.train_final([(net, _values(driver, net, seed)) for net, seed in runs])
     by_net: dict[str, list[str]] = {}
     for (net, _), folder in zip(runs, folders, strict=True):

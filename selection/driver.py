@@ -151,20 +151,22 @@ class Driver:
         Raises:
           UserError: something the user can mend, with the remedy.
         """
-        before = (RunFolder(self.folder).read_json(_CLOCK) or {'seconds': 0.0})['seconds']
+        before = RunFolder(self.folder).read_json(_CLOCK) or {'seconds': 0.0, 'wanted': ''}
         with (
             chart.live(self.console) as self.draw,
             Interruption() as self.signals,
             Call(self.study, self.signals, self.console, math.inf, self._called) as self.call,
         ):
             self.clock = Clock(
-                self.request.budget, before, self._started, self._final_price,
+                self.request.budget, before['seconds'], self._started, self._final_price,
                 len(self.call.processes), lambda: len(self.record.outcomes),
             )  # fmt: skip
-            self.search = self._search()
+            same = before['wanted'] == self._wanted()
+            self.search = self._search(before['decided'] if same else [])
             if not (self.folder / choice.FILE).exists():
                 self.save()
             for runs in stages.choose(self.search):
+                self._save_clock()
                 if self.train(runs):
                     self.save()
                 if self.signals.received:
@@ -176,8 +178,8 @@ class Driver:
         self.save(finished=True, **confirm.judge(self, folders))
         return True
 
-    def _search(self) -> Search:
-        """Returns the search before its first stage."""
+    def _search(self, decided: Sequence[bool]) -> Search:
+        """Returns the search before its first stage; `decided` as of an earlier call."""
         space = Space(self.data.facts())
         space.keep(self.data.same_splits(space.sizes))
         settings = Settings(
@@ -188,7 +190,7 @@ class Driver:
             subset=self.request.base.dataset.subset,
             constant=self.data.constant_score(self.measure),
         )
-        search = Search(space, settings, self.record, self.clock)
+        search = Search(space, settings, self.record, self.clock, decided)
         search.propose(space.ladder(space.sizes[0])[:1], 'ladder')
         return search
 
@@ -288,14 +290,14 @@ class Driver:
 
     def _final_price(self) -> float:
         """Returns what the final fit will take."""
-        net = self.search.recommended() if hasattr(self, 'search') else None
+        net = self.search.recommended() or next(iter(self.search.alive()), None)
         return confirm.price(self, net) if net else 0.0
 
     # What is written.
 
     def save(self, finished: bool = False, **more: Any) -> None:
         """Writes what is known: choice.json, the recommended config, the page, the clock."""
-        RunFolder(self.folder).write_json(_CLOCK, {'seconds': self.clock.seconds()})
+        self._save_clock()
         recommended, request = self.recommended(), self.request
         found = describe(
             self.search, self.data, recommended, self.measure, request.goal, request.budget,
@@ -312,6 +314,16 @@ class Driver:
             self.draw(self.choice, new and not finished)
         if new or finished:  # Its plots take a second or two.
             page.write(self.choice, self.folder)
+
+    def _save_clock(self) -> None:
+        content = {'seconds': self.clock.seconds(), 'decided': self.search.decided}
+        RunFolder(self.folder).write_json(_CLOCK, {**content, 'wanted': self._wanted()})
+
+    def _wanted(self) -> str:
+        """Returns what the stages' decisions depend on."""
+        request = self.request
+        wanted = (*request.budget, request.delta, self.measure, request.limits, request.cost)
+        return repr(wanted)
 
     def recommended(self) -> Net:
         """Returns the net to take; before the first run the smallest."""

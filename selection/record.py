@@ -11,6 +11,7 @@ from selection.candidates import Net
 from selection.verdict import Evidence
 
 TUNING = 4000  # From this number on runs tune learning rates: no verdict reads them.
+FINAL = 3  # Runs of each net on all data, of other seeds.
 _COMPILE_SECONDS = 3.0  # Guessed, of a net that was not trained before.
 _GROWTH = 0.85  # Seconds grow with FLOPs to this power, where nothing better is known.
 

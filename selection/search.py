@@ -62,9 +62,22 @@ class Search:
       rates: learning rate that was found, by name of a rung; '' for the others.
       decay: weight decay that was found; None for that of the base.
       spent: by stage, runs and the seconds that they took.
+      decided: what `fits` has told, in its order.
+
+    Args:
+      space, settings, record, budget: what is searched, as wanted, known and affordable.
+      before: `decided` of an earlier call that was interrupted. A clock that has gone on would not
+        tell the same of runs that are there; so it is not asked again.
     """
 
-    def __init__(self, space: Space, settings: Settings, record: Record, budget: Budget):
+    def __init__(
+        self,
+        space: Space,
+        settings: Settings,
+        record: Record,
+        budget: Budget,
+        before: Sequence[bool] = (),
+    ):
         self.space, self.settings, self.record, self.budget = space, settings, record, budget
         self.stage = 'audit'
         self.nets: dict[str, Net] = {}
@@ -74,6 +87,8 @@ class Search:
         self.rates: dict[str, float] = {'': settings.rate}
         self.decay: float | None = None
         self.spent: dict[str, tuple[int, float]] = {}
+        self.decided = [*before]
+        self._asked = 0
 
     def spend(self, runs: int, seconds: float) -> None:
         """Counts what runs have taken."""
@@ -96,11 +111,14 @@ class Search:
     def fits(self, runs: Sequence[Run], share: float) -> bool:
         """Tells whether runs can be had within a share of the budget."""
         new = [run for run in runs if run.key not in self.record.outcomes]
-        used = self.budget.total - self.budget.left()
-        price = self.budget.price(new, self.record)
-        return not new or (
-            used + price <= share * self.budget.total and price <= self.budget.left()
-        )
+        if not new:
+            return True
+        if self._asked == len(self.decided):
+            total, left = self.budget.total, self.budget.left()
+            price = self.budget.price(new, self.record)
+            self.decided.append(total - left + price <= share * total and price <= left)
+        self._asked += 1
+        return self.decided[self._asked - 1]
 
     def train(self, runs: Sequence[Run]) -> Stage:
         """Has those runs trained whose outcome is not known, in their order, each once."""

@@ -11,11 +11,11 @@ def stage(search: Search) -> Stage:
     """Spends what is left of the search on the nets among which one will be chosen."""
     for look in range(1, repeats.LOOKS + 1):
         nets = pick(search)
-        while len(nets) > 2 and not search.fits(_runs(search, nets, look), 1.0):
+        while len(nets) > 2 and not search.fits(repeats.level(search, nets, look), 1.0):
             nets.pop()
-        if len(nets) < 2 or not search.fits(_runs(search, nets, look), 1.0):
+        if len(nets) < 2 or not search.fits(repeats.level(search, nets, look), 1.0):
             break
-        yield from search.train(_runs(search, nets, look))
+        yield from search.train(repeats.level(search, nets, look))
     nets = [net for net in pick(search) if search.record.repeats(net.name)]
     best = search.recommended()
     if best and len(nets) > 1 and search.record.repeats(best.name):
@@ -34,7 +34,3 @@ def pick(search: Search) -> list[Net]:
     nets += repeats.near(search)
     others = {net.name: net for net in nets if net.name != first.name}
     return [first, *others.values()][:_MOST]
-
-
-def _runs(search: Search, nets: list[Net], look: int) -> list:
-    return [run for net in nets for run in search.runs(net, look)]

@@ -1,7 +1,7 @@
 """The ladder: one run for each rung, smallest first, until two in a row gain nothing."""
 
 from selection.candidates import Net
-from selection.record import Run
+from selection.record import FINAL, Run
 from selection.search import Search, Stage
 
 SHARE = 0.5  # Of the budget, with the stage before.
@@ -17,14 +17,15 @@ def stage(search: Search) -> Stage:
         rungs = [search.tuned(net) for net in search.space.ladder(size)[start:]]
         if size == search.space.sizes[0]:
             linear = search.tuned(search.space.linear())
-            search.propose([linear], 'linear')
-            search.propose(rungs[:1], 'ladder')
-            yield from search.train([Run(rungs[0], 0), Run(linear, 0)])
+            first = [Run(rungs[0], 0), Run(linear, 0)]
+            if search.fits(first, 1.0):
+                search.propose([linear], 'linear')
+            yield from search.train(first[: 1 + (linear.name in search.nets)])
         yield from climb(search, rungs)
         if size == search.space.sizes[0]:
             yield from _baselines(search)
         best = max(
-            (net for net in search.alive() if net.rung is not None),
+            (net for net in search.alive() if net.on_ladder),
             key=lambda net: _known(search.first(net)), default=None,
         )  # fmt: skip
 
@@ -56,7 +57,8 @@ def _baselines(search: Search) -> Stage:
     for larger, smaller in zip(usual, small, strict=True):
         price = search.budget.price([Run(larger, 0)], search.record)
         net = search.tuned(larger if price <= _DEAR * search.budget.total else smaller)
-        if search.fits([Run(net, 0)], SHARE):
+        with_its_confirmation = [Run(net, number) for number in range(1 + FINAL)]
+        if search.fits(with_its_confirmation, SHARE):
             search.propose([net], 'baseline')
             yield from search.train([Run(net, 0)])
 

@@ -46,11 +46,11 @@ def _ask(search: Search, questions: list[Question]):
 
 
 def _larger(search: Search, net: Net) -> Net | None:
-    """Returns the next rung of the ladder."""
-    if net.rung is None:
+    """Returns the next rung of the ladder; None where it is surely worse."""
+    if net.rung is None or not net.on_ladder:
         return None
     above = search.space.ladder(net.size)[net.rung + 1 : net.rung + 2]
-    return search.tuned(above[0]) if above else None
+    return search.tuned(above[0]) if above and above[0].name not in search.gone else None
 
 
 def _to_a_repeat(search: Search, net: Net) -> Stage:

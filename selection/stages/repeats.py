@@ -3,6 +3,7 @@
 import itertools
 
 from selection.candidates import Net, Question
+from selection.record import Run
 from selection.search import Search, Stage
 from selection.verdict import holm
 
@@ -15,10 +16,10 @@ def stage(search: Search) -> Stage:
     """Trains the nets near the best up to three repeats; asks about each next rung."""
     contenders = near(search)
     contenders += [net for net in _beside(search, contenders) if net not in contenders]
-    while len(contenders) > 2 and not search.fits(_looks(search, contenders, 1), SHARE):
+    while len(contenders) > 2 and not search.fits(level(search, contenders, 1), SHARE):
         contenders.remove(_least_promising(search, contenders))
     for look in range(1, LOOKS + 1):
-        runs = _looks(search, contenders, look)
+        runs = level(search, contenders, look)
         if not search.fits(runs, SHARE):
             break
         yield from search.train(runs)
@@ -53,7 +54,7 @@ def _least_promising(search: Search, contenders: list[Net]) -> Net:
 
 def _beside(search: Search, contenders: list[Net]) -> list[Net]:
     """Returns the rungs next to the best one: the first thing that people ask about."""
-    best = next((net for net in contenders if net.rung is not None), None)
+    best = next((net for net in contenders if net.on_ladder), None)
     if best is None or best.rung is None:
         return []
     names = {net.name for net in search.space.ladder(best.size) if net.rung is not None
@@ -66,7 +67,7 @@ def compare(search: Search, contenders: list[Net]) -> None:
     nets = [net for net in contenders if search.record.repeats(net.name)]
     if len(nets) < 2:
         return
-    rungs = sorted((n for n in nets if n.rung is not None), key=lambda n: (n.size or 0, n.depth))
+    rungs = sorted((n for n in nets if n.on_ladder), key=lambda n: (n.size or 0, n.depth))
     questions = []
     for smaller, larger in itertools.pairwise(rungs):
         if smaller.size == larger.size:
@@ -103,7 +104,7 @@ def leave(search: Search, nets: list[Net]) -> None:
             search.gone[verdict.name] = f'surely worse than {best.name}'
 
 
-def _looks(search: Search, nets: list[Net], look: int) -> list:
-    # Fold by fold, so that the nets are level whenever time is up.
+def level(search: Search, nets: list[Net], look: int) -> list[Run]:
+    """Returns the runs of nets up to a look, fold by fold: they are level whenever time is up."""
     runs = [search.runs(net, look) for net in nets]
     return [run for of_fold in zip(*runs, strict=True) for run in of_fold]

@@ -18,16 +18,19 @@ def stage(search: Search) -> Stage:
     """Finds `search.rates`, of the smallest rung and of all others, and `search.decay`."""
     ladder = search.space.ladder(search.space.sizes[0])
     middle = ladder[max(1, len(ladder) // 2 - 1)]
-    yield from tune(search, ladder[0], ladder[0].name)
-    yield from tune(search, middle, '')
+    wanted = [(ladder[0], ladder[0].name), (middle, '')]
+    if not search.fits([run for net, _ in wanted for run in _three(search, net)], SHARE):
+        wanted = wanted[1:]  # The rate of most nets goes first.
+    for net, key in wanted:
+        if search.fits(_three(search, net), SHARE):
+            yield from tune(search, net, key)
     yield from _tune_decay(search, middle)
 
 
 def tune(search: Search, net: Net, key: str) -> Stage:
     """Finds the best learning rate of a net, and keeps it for `key`."""
-    base = search.settings.rate
-    rates = [base / _STEP, base, base * _STEP]
-    yield from search.train([run for rate in rates for run in _runs(search, net, rate)])
+    rates = _rates(search)
+    yield from search.train(_three(search, net))
     for _ in range(_MOST_BEYOND):
         best = _best(search, net, rates)
         if best not in (min(rates), max(rates)):
@@ -53,7 +56,7 @@ def _tune_decay(search: Search, net: Net) -> Stage:
         if search.settings.decay
     }  # fmt: skip
     runs = [run for other in others.values() for run in search.tuning_runs(other)]
-    if not search.fits(runs, SHARE):
+    if not search.record.numbers(there.name) or not search.fits(runs, SHARE):
         return
     yield from search.train(runs)
     best = _score(search, there) + search.settings.delta / 2
@@ -67,6 +70,15 @@ def _score(search: Search, net: Net) -> float:
     return -math.inf if math.isnan(score) else score
 
 
+def _rates(search: Search) -> list[float]:
+    base = search.settings.rate
+    return [base / _STEP, base, base * _STEP]
+
+
+def _three(search: Search, net: Net) -> list:
+    return [run for rate in _rates(search) for run in _runs(search, net, rate)]
+
+
 def _at(net: Net, rate: float) -> Net:
     return net.changed(f'rate{rate:.3g}', f'learning rate {rate:.3g}',
                        {'optimizer.learning_rate': rate})  # fmt: skip
@@ -77,10 +89,12 @@ def _runs(search: Search, net: Net, rate: float) -> list:
 
 
 def _best(search: Search, net: Net, rates: list[float]) -> float:
-    """Returns the rate of the highest score; of equal ones that nearest to the base's."""
+    """Returns of the rates within delta / 2 of the highest score that nearest to the base's.
 
-    def merit(rate: float) -> tuple[float, float]:
-        distance = abs(math.log(rate / search.settings.rate))
-        return _score(search, _at(net, rate)), -distance
-
-    return max(rates, key=merit)
+    One run each tells no more: where all are alike, the best of three is at an edge in two of
+    three cases, and more would be tried beyond it.
+    """
+    scores = {rate: _score(search, _at(net, rate)) for rate in rates}
+    enough = max(scores.values()) - search.settings.delta / 2
+    good = [rate for rate, score in scores.items() if score >= enough]
+    return min(good, key=lambda rate: abs(math.log(rate / search.settings.rate)))
