@@ -182,9 +182,9 @@ class Space:
             'optimizer.name': 'adamw', _RATE: 0.001, _DECAY: 0.0, 'augment': 'none',
         }  # fmt: skip
         dense = 2.0 * (size // 4) ** 2 * 64 * 128
+        label = self._labelled("two convolutions and a dense layer (Keras' examples)", size)
         return Net(
-            f'two-block{self._where(size)}', 'two blocks of convolution and pooling and a dense '
-            f'layer, as in Keras\' examples, {size} pixels', 2, size, fields, net.cost + dense,
+            f'two-block{self._where(size)}', label, 2, size, fields, net.cost + dense
         )  # fmt: skip
 
     def questions(self, net: Net) -> list[Question]:

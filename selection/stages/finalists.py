@@ -20,7 +20,7 @@ def stage(search: Search) -> Stage:
     best = search.recommended()
     if best and len(nets) > 1 and search.record.repeats(best.name):
         search.answer_all([
-            Question('', f'Is {net.label} better than the recommended net?', net, best)
+            Question('', f'Is the net with {net.label} better than the recommended one?', net, best)
             for net in nets if net.name != best.name
         ])  # fmt: skip
 
