@@ -138,6 +138,9 @@ class Driver:
             request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
             objective=objective, **limits,
         )  # fmt: skip
+        if request.goal and (request.measure == 'loss') == bool(classes):
+            holds = 'classes' if classes else 'numbers: write loss<=BOUND'
+            raise UserError(f'--goal={request.goal}: labels of {self.data.name} are {holds}.')
         self.measure: Any = request.measure if classes else 'loss'  # Checked where it is read.
         weights = weights_of(self.data.labels, cast(Measure, self.measure))
         self.record = Record(
