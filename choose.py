@@ -99,7 +99,7 @@ def _request(budget: Any) -> Any:
         latency = 1000 / _RATE.value
         limits['latency_ms'] = min(latency, limits.get('latency_ms', latency))
     if not _DELTA.value > 0:
-        raise UserError(f'--delta={_DELTA.value:g}: the smallest difference that matters is above 0.')
+        raise UserError(f'--delta={_DELTA.value:g} is no difference: it must be above 0.')
     goal = outlook.parse_goal(_GOAL.value)
     measure = goal[0] if goal else 'cost' if _COSTS.value else _MEASURE.value
     if measure == 'cost' and not _COSTS.value:
