@@ -76,7 +76,7 @@ def test_an_answer_a_config_a_page_and_a_ledger(chosen):
     assert tested == {None}, 'only the ledger opens the test split'
     assert str(workdir / 'recommended_config.py') in out
     assert (workdir / 'choice.html').read_text().count(best.label)
-    assert (workdir / found.final_run / 'evaluation.json').is_file()
+    assert [*(workdir / found.final_run).rglob('evaluation.json')]
     assert 'convolution' in out
 
 
@@ -92,7 +92,7 @@ def test_train_trains_the_recommended_config_as_it_is(chosen, tmp_path):
     }
     result = train_and_evaluate(config, tmp_path / 'run', quiet=True)
     (confirmed,) = choice.read(workdir).confirmed
-    assert result['test']['accuracy'] in pytest.approx(confirmed.test)
+    assert result['test']['accuracy'] == pytest.approx(confirmed.mean, abs=0.02)
 
 
 def test_the_same_command_shows_the_answer_and_opens_nothing(chosen):
@@ -151,7 +151,7 @@ def test_killed_it_goes_on_to_the_same_answer(chosen, tmp_path):
 
 
 MISTAKES = [
-    ([], 'Give --data or --config'),
+    ([], '--config is missing'),
     (['--data=digits', '--config=configs/plain_small.py'], 'Give --data or --config'),
     (['--data=digits', '--goal=acuracy>=0.9'], "Did you mean 'accuracy'"),
     (['--data=digits', '--goal=very good'], 'is no goal: write a measure and a bound'),
@@ -161,7 +161,7 @@ MISTAKES = [
     (['--data=digits', '--goal=log_loss>=0.2'], 'log_loss is to be <='),
     (['--data=digits', '--goal=loss<=0.2'], 'labels of digits are classes'),
     (['--data=digits', '--goal=cost<=0.2'], 'needs --costs=FILE'),
-    (['--data=series:shared.csv'], 'shared.csv'),
+    (['--data=series:shared.csv'], 'compare nets of it with sweep.py'),
     (['--data=folder:/nowhere'], '/nowhere'),
     (['--data=digits', '--costs=nowhere.csv'], 'nowhere.csv'),
     (['--data=digits', '--budgte=5m'], "Did you mean 'budget'"),
@@ -169,10 +169,7 @@ MISTAKES = [
 
 
 def test_mistakes_are_said_in_one_line(tmp_path):
-    series = tmp_path / 'series.csv'
-    series.write_text('x\n' + '\n'.join(str(i % 7) for i in range(200)) + '\n')
-    commands = [*MISTAKES, ([f'--data=series:{series}'], 'compare nets of it with sweep.py')]
-    for number, (arguments, words) in enumerate(commands):
+    for number, (arguments, words) in enumerate(MISTAKES):
         process = python('choose.py', *arguments, f'--workdir={tmp_path / str(number)}')
         _, err = finish(process, 2)
         assert err.count('\n') == 1, err
