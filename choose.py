@@ -87,6 +87,7 @@ def main() -> int:
 
 def _request(budget: Any) -> Any:
     from configs import default
+    from selection import outlook
     from selection.driver import FOLDS, Request
 
     base = _CONFIG.value or default.get_config(_DATA.value, _family(_DATA.value))
@@ -97,7 +98,12 @@ def _request(budget: Any) -> Any:
     if _RATE.value:
         latency = 1000 / _RATE.value
         limits['latency_ms'] = min(latency, limits.get('latency_ms', latency))
-    measure = _GOAL.value.partition('>=')[0] or ('cost' if _COSTS.value else _MEASURE.value)
+    if not _DELTA.value > 0:
+        raise UserError(f'--delta={_DELTA.value:g} is no difference: it must be above 0.')
+    goal = outlook.parse_goal(_GOAL.value)
+    measure = goal[0] if goal else 'cost' if _COSTS.value else _MEASURE.value
+    if measure == 'cost' and not _COSTS.value:
+        raise UserError(f'--goal={_GOAL.value} needs --costs=FILE, a cost matrix.')
     return Request(
         base=base, budget=budget, delta=_DELTA.value, measure=measure, goal=_GOAL.value,
         costs_file=_COSTS.value, limits=limits, cost=_CHEAPER.value, forced=_FORCE.value,

@@ -134,11 +134,13 @@ class Opening:
       when: date and time.
       what: was judged.
       forced: whether it was opened before.
+      runs: folder of the first run of each net that was judged.
     """
 
     when: str
     what: str
     forced: bool = False
+    runs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

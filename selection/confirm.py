@@ -79,7 +79,7 @@ def judge(driver: 'Driver', folders: Mapping[str, list[str]]) -> dict[str, Any]:
       UserError: the test split was opened before, for other nets.
     """
     final = next(iter(folders.values()))[0]
-    openings = ledger.open_test(driver.folder, [*folders], driver.request.forced)
+    openings = ledger.open_test(driver.folder, folders, driver.request.forced)
     confirmed = _judged(driver, folders)
     _evaluate(driver, final)
     return {'confirmed': confirmed, 'openings': openings, 'final_run': final}
@@ -146,5 +146,6 @@ def _evaluate(driver: 'Driver', folder: str) -> None:
     run = RunFolder(driver.study.folder / folder)
     result = run.read_json('result.json')
     seconds = _LAYERS_RUNS * result['seconds']['total'] + _EVALUATION_SECONDS
-    with_layers = driver.clock.seconds() + seconds < (driver.request.budget.seconds or np.inf)
+    in_time = driver.clock.seconds() + seconds < (driver.request.budget.seconds or np.inf)
+    with_layers = in_time and run.read_json('config.json')['model']['family'] != 'dense'
     evaluate_run(run.path, split='test', with_layers=with_layers, quiet=True)

@@ -13,7 +13,7 @@ from console import Console, percent
 from errors import UserError
 from evaluation import costs
 from evaluation.ended import stored
-from selection import chart, choice, confirm, stages
+from selection import chart, choice, confirm, ledger, stages
 from selection.candidates import Net, Space
 from selection.choice import Choice
 from selection.clock import Amount, Clock
@@ -73,9 +73,11 @@ def choose(
     """
     there = choice.read(folder) if (folder / choice.FILE).is_file() else None
     before = choice.Budget(request.budget.seconds, request.budget.runs)
-    if there and there.finished and there.budget == before:
+    if there and there.finished and (there.budget, there.delta) == (before, request.delta):
         console.line(f'{folder} holds a choice that has ended:', always=True)
         return shown(there, folder, console)
+    if there and there.finished:
+        ledger.check(folder, request.forced)
     driver = Driver(request, folder, storage, console, started)
     ended = driver.run()
     if ended:
@@ -136,6 +138,9 @@ class Driver:
             request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
             objective=objective, **limits,
         )  # fmt: skip
+        if request.goal and (request.measure == 'loss') == bool(classes):
+            holds = 'classes' if classes else 'numbers: write loss<=BOUND'
+            raise UserError(f'--goal={request.goal}: labels of {self.data.name} are {holds}.')
         self.measure: Any = request.measure if classes else 'loss'  # Checked where it is read.
         weights = weights_of(self.data.labels, cast(Measure, self.measure))
         self.record = Record(
