@@ -51,14 +51,14 @@ def synthetic(accuracy, cells, images=400, official=True, seed=0):
         level = ndtri(accuracy(cell))
         cost = 0.2 + 0.1 * sum(cell.stages) * max(cell.width, 1) / 8
         table.facts[cell.shape] = (1000 * int(10 * cost), 10_000 * int(10 * cost))
-        for number, kind in [(n, kind) for kind in KINDS for n in numbers[kind]]:
-            hard = hard_N[table.images(number)]
-            if number >= JUDGE:
+        for run, kind in [(n, k) for k in KINDS for n in numbers[k]]:
+            hard = hard_N[table.images(run)]
+            if run >= JUDGE:
                 hard = np.concatenate([hard, hard_T])
             luck = 0.5**0.5 * rng.standard_normal(len(hard)) + 0.03 * rng.standard_normal()
             part = {THIRD: 3, NINTH: 9}.get(kind, 1)
             right = level + 0.5**0.5 * hard + luck > 0
-            table.add(Key(cell, number, kind), Stored(right, cost / part, compile_seconds=0.5))
+            table.add(Key(cell, run, kind), Stored(right, cost / part, compile_seconds=0.5))
     return table
 
 
