@@ -47,7 +47,8 @@ _GOAL_SHARE = 0.1
 
 def make(name: str) -> None:
     """Makes the table of a data set, as far as the time goes."""
-    from benchmarks.regret_make import PLANS, Maker
+    from benchmarks.regret_cells import PLANS
+    from benchmarks.regret_make import Maker
     from training.interruption import Interruption
 
     if name not in PLANS:
@@ -172,11 +173,13 @@ def main(argv: list[str]) -> None:
     """Does what is asked for."""
     del argv
     try:
+        names = _SETS.value or (_with_tables() if _DO.value != 'make' else [])
+        if not names:
+            raise UserError(f'Say which data set: --do={_DO.value} --set=digits.')
         if _DO.value == 'make':
-            for name in _SETS.value:
+            for name in names:
                 make(name)
             return
-        names = _SETS.value or _with_tables()
         figures = replay(names) if _DO.value == 'replay' else calibrate(names)
         report.write(json.loads(json.dumps(figures)))
     except UserError as error:

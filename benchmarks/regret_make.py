@@ -1,8 +1,6 @@
 """Makes a reference table: which runs it holds, what they will take, and their training."""
 
 import collections
-import dataclasses
-import itertools
 import math
 import pathlib
 import shutil
@@ -13,19 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import regret_table
+from benchmarks.regret_cells import PLANS, Cell, Plan, as_cell
 from benchmarks.regret_replay import REPEATS
-from benchmarks.regret_table import (
-    FULL,
-    JUDGE,
-    NINTH,
-    THIRD,
-    TWIN,
-    Cell,
-    Key,
-    Stored,
-    Table,
-    as_cell,
-)  # fmt: skip
+from benchmarks.regret_table import FULL, JUDGE, NINTH, THIRD, TWIN, Key, Stored, Table
 from configs import default
 from console import Console
 from data import splits
@@ -47,62 +35,6 @@ _TWIN_SEEDS = 1_000_000  # Beyond the number of any run.
 # What nothing is measured for yet: seconds of a run beside its steps, FLOPs per second of training.
 _OVERHEAD_SECONDS, _FLOPS_PER_SECOND, _COMPILE_SECONDS = 0.5, 2e10, 4.0
 _BACKWARD = 3  # Times the FLOPs of the forward pass.
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The grid of a data set: every combination, of nets without skip connections all but `skip`.
-
-    Attributes:
-      data: name of the data set; '' where it must be given.
-      fields: of the recipe.
-      plain, residual: stages.
-      widths: filters of the first stage.
-      width: of them that of the ladder.
-      sizes: of images; 0 as they are.
-      rates: as in `Cell`.
-    """
-
-    data: str
-    fields: Mapping[str, Any]
-    plain: Sequence[tuple[int, ...]]
-    residual: Sequence[tuple[int, ...]]
-    widths: Sequence[int]
-    width: int
-    rates: Sequence[int]
-    sizes: Sequence[int] = (0,)
-
-    def cells(self) -> list[Cell]:
-        """Returns all cells: those that differ least from the ladder's first."""
-        trunks = [('plain', stages, False) for stages in self.plain]
-        trunks += [('residual', s, skip) for s in self.residual for skip in (True, False)]
-        heads = ('average', 'flatten')
-        grid = itertools.product(trunks, self.widths, heads, self.sizes, self.rates)
-        cells = [Cell('linear', size=self.sizes[0], rate=rate) for rate in self.rates]
-        cells += [Cell(*trunk[:2], width, trunk[2], head, size, rate)
-                  for trunk, width, head, size, rate in grid]  # fmt: skip
-        return sorted(cells, key=self._changes)
-
-    def _changes(self, cell: Cell) -> int:
-        changes = [
-            cell.width not in (0, self.width), cell.family == 'residual' and not cell.skip,
-            cell.head == 'flatten', cell.size != self.sizes[0],
-        ]  # fmt: skip
-        return sum(changes) + abs(cell.rate)
-
-
-_STAGES = [(1,) * count for count in range(1, 7)]
-_BLOCKS = [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
-_SUBSET = {'dataset.subset': 3000.0, 'epochs': 15.0, 'batch_size': 64}
-PLANS = {
-    'digits': Plan('digits', {'epochs': 20.0}, _STAGES[:3], _BLOCKS, (8, 16, 32), 16,
-                   (-2, -1, 0, 1, 2)),
-    'fashion_mnist': Plan('fashion_mnist', _SUBSET, _STAGES[:4], _BLOCKS, (4, 8, 16), 8,
-                          (-2, -1, 0, 1)),
-    'cifar10': Plan('cifar10', _SUBSET | {'augment': 'padded_crop=4,horizontal_flip=0.5'},
-                    _STAGES[:5], _BLOCKS, (4, 8, 16), 8, (-2, -1, 0, 1)),
-    'seedlings': Plan('', {}, _STAGES[:5], _BLOCKS[:2], (8, 16), 8, (-1, 0, 1), (32, 64)),
-}  # fmt: skip
 
 
 def _config(base: Any, key: Key) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.regret_table import FULL, NINTH, THIRD, Cell, Key, Stored, Table
+from benchmarks.regret_cells import Cell
+from benchmarks.regret_table import FULL, NINTH, THIRD, Key, Stored, Table
 from selection import stages
 from selection.candidates import Net, Question, Space
 from selection.facts import Facts

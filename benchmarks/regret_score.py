@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.regret_cells import Cell
 from benchmarks.regret_replay import DELTA, REPEATS
-from benchmarks.regret_table import TWIN, Cell, Judged, Table
+from benchmarks.regret_table import TWIN, Judged, Table
 from evaluation import intervals
 from selection.verdict import Evidence
 

@@ -8,80 +8,16 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.regret_cells import Cell, as_cell, cell_of
 from errors import UserError
 
 FULL, THIRD, NINTH, TWIN = KINDS = ('full', 'third', 'ninth', 'twin')
 JUDGE = 8000  # From this number on runs judge: no chooser reads them.
-_STEP = math.sqrt(10)
-_DENSE_UNITS = (128,)
-
-
-class Cell(NamedTuple):
-    """A net with its learning rate.
-
-    Attributes:
-      family: `linear`, `plain` or `residual`.
-      stages: convolutions or blocks of each stage.
-      width: filters of the first stage; 0 of the linear classifier.
-      skip: whether there are skip connections; False of nets that cannot have any.
-      head: `average` (global average pooling) or `flatten` (with a dense layer).
-      size: side of the images; 0 where they are as they are.
-      rate: the learning rate is that of the data set's recipe times 10**(rate / 2).
-    """
-
-    family: str
-    stages: tuple[int, ...] = ()
-    width: int = 0
-    skip: bool = False
-    head: str = 'average'
-    size: int = 0
-    rate: int = 0
-
-    @property
-    def shape(self) -> 'Cell':
-        """Equal for cells that share a compiled program: the cell without its learning rate."""
-        return self._replace(rate=0)
-
-    def fields(self, base_rate: float) -> dict[str, Any]:
-        """Returns the config fields, of a recipe with this learning rate."""
-        fields: dict[str, Any] = {'optimizer.learning_rate': base_rate * _STEP**self.rate}
-        if self.size:
-            fields['dataset.image_size'] = self.size
-        if self.family == 'linear':
-            return {**fields, 'model.family': 'dense', 'model.hidden_units': ()}
-        fields |= {'model.family': self.family, 'model.width': self.width,
-                   'model.stage_sizes': self.stages}  # fmt: skip
-        if self.family == 'residual' and not self.skip:
-            fields['model.skip'] = False
-        if self.head == 'flatten':
-            fields |= {'model.head.pooling': 'flatten', 'model.head.dense_units': _DENSE_UNITS}
-        return fields
-
-
-def cell_of(fields: Mapping[str, Any], base_rate: float) -> Cell | None:
-    """Returns the cell with these fields; None where a table has none like it."""
-    rate = round(math.log(fields.get('optimizer.learning_rate', base_rate) / base_rate, _STEP))
-    family = fields.get('model.family', '')
-    linear = family == 'dense' and fields.get('model.hidden_units') == ()
-    cell = Cell(
-        family='linear' if linear else family,
-        stages=tuple(fields.get('model.stage_sizes', ())),
-        width=fields.get('model.width', 0),
-        skip=family == 'residual' and fields.get('model.skip', True),
-        head='flatten' if fields.get('model.head.pooling') == 'flatten' else 'average',
-        size=fields.get('dataset.image_size', 0),
-        rate=rate,
-    )
-    same, asked = cell.fields(base_rate), dict(fields)
-    near = math.isclose(
-        same.pop('optimizer.learning_rate'), asked.pop('optimizer.learning_rate', base_rate)
-    )
-    return cell if near and same == asked else None
 
 
 class Key(NamedTuple):
@@ -209,8 +145,9 @@ class Table:
         return float(np.concatenate([run.right for run in there]).mean())
 
     def repeats(self, cell: Cell, kind: str = FULL) -> int:
-        """Returns how many repeats of a cell are complete, from the first one on."""
-        numbers, count = self._runs.get((cell, kind), {}).keys(), 0
+        """Returns how many repeats of a cell are complete without a failure, from the first on."""
+        runs, count = self._runs.get((cell, kind), {}), 0
+        numbers = {number for number, run in runs.items() if not run.failed}
         while numbers >= {*range(count * self.K, (count + 1) * self.K)}:
             count += 1
         return count
@@ -313,9 +250,3 @@ def read(path: pathlib.Path) -> Table:
         right = np.unpackbits(bits, count=count).astype(bool)
         table.add(Key(cells[cell], number, KINDS[kind]), Stored(right, seconds, compiled, failed))
     return table
-
-
-def as_cell(values: Sequence[Any]) -> Cell:
-    """Returns a cell from its JSON form."""
-    family, stages, *others = values
-    return Cell(family, tuple(stages), *others)
