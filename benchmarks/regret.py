@@ -25,6 +25,7 @@ from absl import app, flags
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from benchmarks import regret_replay, regret_score, regret_table, report
+from benchmarks.regret_cells import as_cell
 from benchmarks.regret_table import Table
 from errors import UserError
 
@@ -74,15 +75,15 @@ def make(name: str) -> None:
 
 def replay(names: Sequence[str]) -> dict[str, Any]:
     """Returns the regret of every chooser at every budget, by data set, and prints it."""
-    tables = {name: regret_table.read(_path(name)) for name in _with_tables()}
+    tables = {name: regret_table.read(_path(name)) for name in {*names, *_with_tables()}}
     figures = {}
     for name in names:
         table = tables[name]
         others = [other for of, other in tables.items() if of != name]
         figures[name] = replay_one(table, others, _REPLAYS.value)
-        returned = {*map(tuple, table.about['returned'])}
         if new := figures[name].pop('new'):
-            table.about['returned'] = [*returned, *new]
+            known = [*map(as_cell, table.about['returned'])]
+            table.about['returned'] = [*dict.fromkeys([*known, *new])]
             regret_table.write(table, _path(name))
         show(name, figures[name])
     if len(names) > 1:
