@@ -198,7 +198,7 @@ def test_a_table_is_made_and_gone_on_with(tmp_path, monkeypatch):
     assert table.cells == [cell]
     assert (table.about['official'], table.repeats(cell)) == (False, 1)
     assert table.about['made'] == ['make']
-    assert np.bincount(table.folds[0]).sum() == 1437
+    assert np.bincount(table.folds[0]).sum() == 1438
     assert 0 < table.seconds(cell, NINTH) < 60
     judged = table.judged()
     assert judged.scores_CSN.shape == (1, 1, 1797)
