@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -173,6 +173,7 @@ def _with_tables() -> list[str]:
 def main(argv: list[str]) -> None:
     """Does what is asked for."""
     del argv
+    logging.set_verbosity(logging.FATAL)
     try:
         names = _SETS.value or (_with_tables() if _DO.value != 'make' else [])
         if not names:

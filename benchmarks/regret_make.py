@@ -131,10 +131,8 @@ class Maker:
         return cell.width in usual and not bare and cell.head == 'average'
 
     def _best(self, count: int) -> list[Cell]:
-        """Returns the highest cells; before there are any the first ones."""
-        known = [cell for cell in self.cells if math.isfinite(self.table.score(cell))]
-        known.sort(key=lambda cell: -self.table.score(cell))
-        return (known or self.cells)[:count]
+        """Returns the highest cells; then those that are not trained yet."""
+        return sorted(self.cells, key=lambda cell: -self.table.score(cell))[:count]
 
     def missing(self, keys: Iterable[Key]) -> list[Key]:
         """Returns those that are not in the table."""

@@ -157,6 +157,15 @@ def test_what_is_not_in_the_table_cannot_be_bought(table):
     assert regret_replay.leadline(replay) == Cell('plain', (1, 1), 16)
 
 
+def test_the_linear_classifier_may_be_the_answer():
+    def easy(cell):
+        return 0.95 if cell.family == 'linear' else 0.7
+
+    table = synthetic(easy, grid()[:40])
+    replay = regret_replay.Replay(table, 0.9 * table.whole(), 0)
+    assert regret_replay.leadline(replay).family == 'linear'
+
+
 def test_verdicts_are_counted_against_judges_and_twins():
     cells = [Cell('plain', (1,) * n, 16) for n in (1, 2, 3)]
     cells += [Cell('residual', (n,) * 3, 16, True) for n in (1, 2)]
