@@ -193,7 +193,7 @@ class Space:
             return self._dense_questions(net)
         family = net.fields['model.family']
         if family == 'dense':
-            return []  # The linear classifier.
+            return []  # The linear classifier has nothing that could be changed so.
         width = net.fields['model.width']
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
             ('width', 'wide', 'twice the filters', 'Do twice the filters help?',

@@ -98,8 +98,8 @@ def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirm
 
     With n runs of a net, s^2 the variance of runs pooled over the nets (few seeds tell little of
     one), and var the variance of an image's mean score over N images, the half-width of the mean
-    is the root of z^2 var / N + t^2 s^2 / n. A new run is judged by the same images and differs by its seed: its
-    interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more observation.
+    is the root of z^2 var / N + t^2 s^2 / n. A new run is judged by the same images and differs
+    by its seed: its interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more.
     """
     kind = MEASURES[driver.measure]
     sign = -1 if kind.less_is_better else 1
