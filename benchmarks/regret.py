@@ -144,7 +144,10 @@ def _show_all(figures: dict[str, Any]) -> None:
         if chooser in common:
             means = [100 * each['regret'][chooser][_GOAL_SHARE]['mean']
                      for each in figures.values()]  # fmt: skip
-            print(f'| {chooser} | {np.mean(means):.2f} | {max(means):.2f} |')
+            said = [f'{value:.2f}' for value in (np.mean(means), max(means))]
+            if np.isnan(means).any():
+                said = ['not on all', 'not on all']
+            print(f'| {chooser} | {said[0]} | {said[1]} |')
 
 
 def calibrate(names: Sequence[str]) -> dict[str, Any]:
