@@ -18,7 +18,7 @@ _MOST_STAGES = 6
 _RESIDUAL_BLOCKS = (1, 2, 3, 5, 9)  # In each stage, behind the plain nets.
 _RESIDUAL_STAGES = 3
 _RESNET = (3, 3, 3)  # ResNet-20 of He et al. 2016, whose blocks are 18 convolutions.
-_HIDDEN = ((), (32,), (64,), (64, 64), (64, 64, 64), (128, 128, 128))
+_UNITS, _MOST_HIDDEN = 64, 5  # Of tables: units of each hidden layer, and how many layers.
 
 
 class Change(NamedTuple):
@@ -153,7 +153,7 @@ class Space:
     def ladder(self, size: int | None) -> list[Net]:
         """Returns the rungs at an input size, smallest first."""
         if size is None:
-            rungs = [self._dense(hidden) for hidden in _HIDDEN[1:]]
+            rungs = [self._dense(layers) for layers in range(1, _MOST_HIDDEN + 1)]
         else:
             rungs = [self.plain((1,) * stages, size) for stages in range(1, self._stages(size) + 1)]
             stages = min(_RESIDUAL_STAGES, self._stages(size))
@@ -193,7 +193,7 @@ class Space:
             return self._dense_questions(net)
         family = net.fields['model.family']
         if family == 'dense':
-            return []  # The linear classifier.
+            return []  # The linear classifier has nothing that could be changed so.
         width = net.fields['model.width']
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
             ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
@@ -234,6 +234,8 @@ class Space:
 
     def _dense_questions(self, net: Net) -> list[Question]:
         hidden = net.fields['model.hidden_units']
+        if not hidden:
+            return []
         wide = tuple(2 * units for units in hidden)
         return [
             Question('width', 'Do twice the units help?', net.changed(
@@ -290,15 +292,13 @@ class Space:
             self._flops(tuple(2 * count for count in blocks), size, width),
         )  # fmt: skip
 
-    def _dense(self, hidden: tuple[int, ...]) -> Net:
+    def _dense(self, layers: int) -> Net:
+        hidden = (_UNITS,) * layers
         units = (self._inputs(None), *hidden, self._facts.outputs)
         cost = sum(2.0 * a * b for a, b in itertools.pairwise(units))
-        said = ' and '.join(map(str, hidden))
-        name = 'x'.join(map(str, hidden))
-        return Net(
-            f'dense-{name}', f'{len(hidden)} hidden layers of {said} units', len(hidden), None,
-            {'model.family': 'dense', 'model.hidden_units': hidden}, cost,
-        )  # fmt: skip
+        label = f'{layers} hidden layer{"" if layers == 1 else "s"} of {_UNITS} units'
+        fields = {'model.family': 'dense', 'model.hidden_units': hidden}
+        return Net(f'dense-{layers}', label, layers, None, fields, cost)
 
     def _labelled(self, label: str, size: int) -> str:
         return f'{label}, {size} pixels' if len(self.sizes) > 1 else label

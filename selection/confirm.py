@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from selection import ledger
 from selection.candidates import Net
 from selection.choice import MEASURES, Confirmed
 from selection.record import FINAL
-from selection.verdict import scores_of, weights_of
+from selection.verdict import weights_of
 from training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirm
     """Returns what nets come to on the test split, with intervals of the mean and of a new run.
 
     With n runs of a net, s^2 the variance of runs pooled over the nets (few seeds tell little of
-    one), and var the variance of an image's mean score over N images: that of the mean is
-    var / N + s^2 / n. A new run is judged by the same images and differs by its seed: its
-    interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more observation.
+    one), and var the variance of an image's mean score over N images, the half-width of the mean
+    is the root of z^2 var / N + t^2 s^2 / n. A new run is judged by the same images and differs
+    by its seed: its interval is mean ± t * s * sqrt(1 + 1 / n), Student's t for one more.
     """
     kind = MEASURES[driver.measure]
     sign = -1 if kind.less_is_better else 1
@@ -118,7 +119,10 @@ def _judged(driver: 'Driver', folders: Mapping[str, list[str]]) -> tuple[Confirm
             of_image = weights * (scores[name].mean(axis=0) - mean)
             quantile = float(student.ppf((1 + _LEVEL) / 2, freedom))
             seeds = apart / freedom
-            half = quantile * np.sqrt(of_image.var(ddof=1) / len(weights) + seeds / count)
+            images = float(norm.ppf((1 + _LEVEL) / 2)) * np.sqrt(
+                of_image.var(ddof=1) / len(weights)
+            )
+            half = np.hypot(images, quantile * np.sqrt(seeds / count))
             new = quantile * np.sqrt(seeds * (1 + 1 / count))
             most = 1.0 if kind.is_share else np.inf
             bounds = np.clip([mean - half, mean + half, mean - new, mean + new], 0.0, most)
@@ -135,8 +139,10 @@ def _test_scores(driver: 'Driver', folder: str) -> np.ndarray:
     from evaluation import outputs, trained
 
     net = trained.open_run(driver.study.folder / folder)
-    found = outputs.compute(net, net.own_data(driver.quiet), 'test')
-    return scores_of(found.values_NK, found.labels_N, driver.measure, driver.costs)
+    pipeline = net.own_data(driver.quiet)
+    found = outputs.compute(net, pipeline, 'test')
+    predicted = net.recipe.task.predictions(found.values_NK, pipeline)
+    return driver.scores({**predicted, 'label': found.labels_N})
 
 
 def _evaluate(driver: 'Driver', folder: str) -> None:

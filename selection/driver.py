@@ -259,13 +259,13 @@ class Driver:
             )
         return Outcome(
             images=images,
-            scores=self._scores(found),
+            scores=self.scores(found),
             seconds=replicate.seconds['total'],
             facts=point.facts,
             folder=replicate.folder,
         )
 
-    def _scores(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
+    def scores(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the score of each image from what a run predicted."""
         if 'logits' in found:
             return scores_of(found['logits'], found['label'], self.measure, self.costs)

@@ -39,9 +39,10 @@ def sweep_file(folder, space, **fields):
     return path
 
 
-def start(config, workdir, fields=TINY, *arguments):
+def start(config, workdir, fields=TINY, *arguments, **how):
     flags = [f'--config.{name}={value}' for name, value in fields.items()]
-    return python('sweep.py', f'--config={config}', f'--workdir={workdir}', *flags, *arguments)
+    where = f'--workdir={workdir}'
+    return python('sweep.py', f'--config={config}', where, *flags, *arguments, **how)
 
 
 def sweep(*arguments, status=0):
@@ -115,7 +116,8 @@ def test_what_ails_a_net_is_said_and_the_sweep_goes_on(tmp_path):
     config = sweep_file(tmp_path, space)
     workdir = tmp_path / 'study'
     fields = TINY | {'replicates': 1, 'hang_seconds': 10, 'base.epochs': 30}
-    process = start(config, workdir, fields)
+    # With a variable of JAX it is a process of its own, whose children can be looked for.
+    process = start(config, workdir, fields, JAX_PLATFORMS='cpu')
     while not runs('*learning_rate=0.05*/0/metrics.jsonl')(workdir):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
