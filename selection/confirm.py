@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from errors import UserError
 from selection import ledger
 from selection.candidates import Net
 from selection.choice import MEASURES, Confirmed
@@ -52,18 +53,31 @@ def train(driver: 'Driver') -> dict[str, list[str]] | None:
 
     Returns:
       Folders of the runs of each net, the recommended first, as many as the budget allowed; None
-      where there is none of the recommended, or it was interrupted.
+      where it was interrupted.
+
+    Raises:
+      UserError: the recommended net cannot be trained on all data.
     """
     recommended = driver.recommended()
     nets = _nets(driver, recommended)
     runs = [(net, seed) for net in nets for seed in range(FINAL)]
-    folders = driver.train_final([(net, _values(driver, net, seed)) for net, seed in runs])
+    wanted = [(net, _values(driver, net, seed)) for net, seed in runs]
+    folders = driver.train_final(wanted)
+    if not folders[0] and not driver.signals.received:
+        # The budget is spent; but what was asked for is a trained net.
+        folders[0] = driver.train_final(wanted[:1], within_budget=False)[0]
     by_net: dict[str, list[str]] = {}
     for (net, _), folder in zip(runs, folders, strict=True):
         if folder:
             by_net.setdefault(net.name, []).append(folder)
-    whole = recommended.name in by_net and not driver.signals.received
-    return by_net if whole else None
+    if driver.signals.received:
+        return None
+    if recommended.name not in by_net:
+        raise UserError(
+            f'The final fit of {recommended.name} failed, though its runs over folds did not: '
+            f'python sweep.py --show={driver.folder} says why.'
+        )
+    return by_net
 
 
 def judge(driver: 'Driver', folders: Mapping[str, list[str]]) -> dict[str, Any]:

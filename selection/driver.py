@@ -272,17 +272,21 @@ class Driver:
         deviation = self.data.labels.std()
         return -(((found['prediction'] - found['label']) / deviation) ** 2)
 
-    def train_final(self, wanted: Sequence[tuple[Net, dict[str, Any]]]) -> list[str]:
-        """Trains nets on all data but the test split, as far as the budget allows.
+    def train_final(
+        self, wanted: Sequence[tuple[Net, dict[str, Any]]], within_budget: bool = True
+    ) -> list[str]:
+        """Trains nets on all data but the test split.
 
         Args:
           wanted: net, and values of the fields of its run.
+          within_budget: end with it.
 
         Returns:
           The folder of each run, from the workdir; '' of one that has not ended well.
         """
         self.names |= {points.key(v): f'{net.name}, all data' for net, v in wanted}
-        self._train([values for _, values in wanted], self.clock.whole)
+        part = self.clock.whole if within_budget else math.inf
+        self._train([values for _, values in wanted], part)
         there = self._points()
         folders = []
         for _, values in wanted:
