@@ -2,8 +2,8 @@
 
   python benchmarks/regret.py --do=make --set=digits --dry_run     what a table holds, and its hours
   python benchmarks/regret.py --do=make --set=digits --hours=8     makes it, or goes on with it
-  python benchmarks/regret.py --do=make --set=cifar10 --data=npz:cifar10.npz
-  python benchmarks/regret.py --do=make --set=seedlings --data=folder:PATH
+  python benchmarks/regret.py --do=make --set=cifar10 --source=npz:cifar10.npz
+  python benchmarks/regret.py --do=make --set=seedlings --source=folder:PATH
   python benchmarks/regret.py --do=make --set=digits --cells=42    a part of it, for a trial
   python benchmarks/regret.py --do=replay --set=digits             regret of all choosers
   python benchmarks/regret.py --do=calibrate --set=digits          how often verdicts are wrong
@@ -31,8 +31,8 @@ from errors import UserError
 
 _DO = flags.DEFINE_enum('do', None, ['make', 'replay', 'calibrate'], 'What to do.', required=True)
 _SETS = flags.DEFINE_list('set', [], 'Data sets; for replays by default all that have tables.')
-_DATA = flags.DEFINE_string(
-    'data', '', 'Where the images of the set are, if not in the usual place.'
+_SOURCE = flags.DEFINE_string(
+    'source', '', 'Where the images of the set are, if not in the usual place.'
 )
 _TABLES = flags.DEFINE_string('tables', 'benchmarks/tables', 'Folder of the tables.')
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/regret', 'Folder of runs that are not yet read.')
@@ -40,7 +40,7 @@ _CELLS = flags.DEFINE_integer('cells', 0, 'Make so many of the cells; 0: all.', 
 _HOURS = flags.DEFINE_float('hours', 1e6, 'Begin no more runs after so many hours.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Say what would be trained, and how long it takes.')
 _REPLAYS = flags.DEFINE_integer('replays', 300, 'Of each chooser at each budget.', lower_bound=1)
-_PAIRS = flags.DEFINE_integer('pairs', 400, 'Pairs of nets, for calibration.', lower_bound=1)
+_COMPARED = flags.DEFINE_integer('compared', 400, 'Pairs of nets, for calibration.', lower_bound=1)
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _GOAL_SHARE = 0.1
@@ -55,7 +55,7 @@ def make(name: str) -> None:
     if name not in PLANS:
         raise UserError(f'There is no data set {name!r}; there are {", ".join(PLANS)}.')
     command = ' '.join(['python', 'benchmarks/regret.py', *sys.argv[1:]])
-    maker = Maker(name, _DATA.value, _path(name), _CELLS.value, command)
+    maker = Maker(name, _SOURCE.value, _path(name), _CELLS.value, command)
     parts = maker.forecast()
     shapes = len({cell.shape for cell in maker.cells})
     print(f'{name}: {len(maker.cells)} cells in {shapes} shapes; lacking:')
@@ -155,7 +155,7 @@ def calibrate(names: Sequence[str]) -> dict[str, Any]:
     figures = {}
     for name in names:
         table = regret_table.read(_path(name))
-        figures[name] = regret_score.calibration(table, _PAIRS.value)
+        figures[name] = regret_score.calibration(table, _COMPARED.value)
         print(f'\n{name}\n\n| what | share, % (95 %) | verdicts | nets |\n|---|---|---|---|')
         for what, found in figures[name].items():
             share, low, high = (100 * found[key] for key in ('share', 'low', 'high'))

@@ -258,7 +258,7 @@ def _folder(key: Key) -> str:
 
 def _recipe(plan: Plan, data: str, name: str) -> Any:
     if not data:
-        raise UserError(f'Say where the images are: --set={name} --data=folder:PATH.')
+        raise UserError(f'Say where the images are: --set={name} --source=folder:PATH.')
     base = default.get_config(data, 'plain')
     base.update_from_flattened_dict(dict(plan.fields) | {'dataset.folds': FOLDS})
     if plan.sizes[0]:

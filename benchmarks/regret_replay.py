@@ -38,9 +38,6 @@ class TableSpace(Space):
         rungs = [net for net in super().ladder(size) if self._there(net)]
         return [dataclasses.replace(net, rung=i) for i, net in enumerate(rungs)]
 
-    def baselines(self) -> list[Net]:
-        return [net for net in super().baselines() if self._there(net)]
-
     def questions(self, net: Net) -> list[Question]:
         return [question for question in super().questions(net) if self._there(question.net)]
 

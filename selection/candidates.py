@@ -170,8 +170,9 @@ class Space:
         wide = dataclasses.replace(
             wide, name=f'wide-shallow{self._where(size)}', label=self._labelled(label, size)
         )
-        resnet = [n for n in self.ladder(size) if n.fields.get('model.stage_sizes') == _RESNET]
-        return [*resnet, self._two_blocks(size), wide]
+        resnet = self.residual(_RESNET, size)
+        rungs = {rung.name: rung for rung in self.ladder(size)}
+        return [rungs.get(resnet.name, resnet), self._two_blocks(size), wide]
 
     def _two_blocks(self, size: int) -> Net:
         """Returns the net of Keras' beginner examples: two blocks, flatten, dense, Adam."""

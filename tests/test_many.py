@@ -155,8 +155,11 @@ def test_a_second_ctrl_c_waits_until_what_trains_is_saved(tmp_path, config_of, m
                 'validation': {'examples': None}}  # fmt: skip
 
     monkeypatch.setattr(many, 'train', slow)
+    # What runs in the background of a shell is told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         train_many([config_of(TINY)], [tmp_path / 'run'], quiet=True)
+    signal.signal(signal.SIGINT, before)
     assert held == [tmp_path / 'run']
 
 

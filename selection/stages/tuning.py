@@ -17,7 +17,7 @@ _DECAYS = (0.2, 5.0)  # Times the base's weight decay.
 def stage(search: Search) -> Stage:
     """Finds `search.rates`, of the smallest rung and of all others, and `search.decay`."""
     ladder = search.space.ladder(search.space.sizes[0])
-    middle = ladder[max(1, len(ladder) // 2 - 1)]
+    middle = ladder[min(len(ladder) - 1, max(1, len(ladder) // 2 - 1))]
     wanted = [(ladder[0], ladder[0].name), (middle, '')]
     if not search.fits([run for net, _ in wanted for run in _three(search, net)], SHARE):
         wanted = wanted[1:]  # The rate of most nets goes first.
