@@ -1,11 +1,13 @@
 """The data set of a choice: who judges in which run, and what is sealed."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import input_pipeline
+from auditing import findings
 from console import Console
 from data import splits
 from data.listing import Source
@@ -62,6 +64,11 @@ class Data:
         if count > LARGE and base.dataset.subset == 1.0:
             base.dataset.subset = float(SUBSET)
             base.epochs = max(base.epochs, _SUBSET_EPOCHS)
+
+    def audit(self) -> list[str]:
+        """Returns what one should know of the data, as a training run says it."""
+        pipeline = input_pipeline.load(self._base, math.inf, self._console, source=self.source)
+        return findings.brief(pipeline)
 
     @property
     def name(self) -> str:

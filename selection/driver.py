@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from configs.sweeps import default as sweep_default
-from console import Console, percent
+from console import Console, duration, percent
 from errors import UserError
 from evaluation import costs
 from evaluation.ended import stored
@@ -24,6 +24,7 @@ from selection.report import page, words
 from selection.search import Search, Settings
 from selection.verdict import Measure, scores_of, weights_of
 from sweeping import export, points
+from sweeping.reading.words import count
 from sweeping.run import Call
 from sweeping.study import Study
 from sweeping.table import FINAL, Point
@@ -128,6 +129,7 @@ class Driver:
         self._started = started
         self.quiet = Console(quiet=True)
         self.data = Data(request.base, console)
+        self._audit = tuple(self.data.audit())
         classes = self.data.source.class_names
         self.costs = None
         if request.costs_file:
@@ -166,6 +168,7 @@ class Driver:
                 self.request.budget, before['seconds'], self._started, self._final_price,
                 len(self.call.processes), lambda: len(self.record.outcomes),
             )  # fmt: skip
+            self._introduce()
             same = before['wanted'] == self._wanted()
             self.search = self._search(before['decided'] if same else [])
             if not (self.folder / choice.FILE).exists():
@@ -182,6 +185,28 @@ class Driver:
             return False
         self.save(finished=True, **confirm.judge(self, folders))
         return True
+
+    def _introduce(self) -> None:
+        """Says what will be chosen from what, and how."""
+        data, request, call = self.data, self.request, self.call
+        classes = len(data.source.class_names)
+        what = f'{len(data.members):,} {data.source.holds}'
+        what += f' in {classes} classes' if classes else ''
+        seconds, runs = request.budget
+        budget = f'{runs} runs' if seconds is None else duration(seconds)
+        workers = count(len(call.processes), 'worker')
+        self.console.line(
+            f'Leadline  choice for {data.name}: {what}, and {len(data.test):,} sealed for the '
+            f'test; {workers} on {count(call.devices, f"{call.platform} device")}',
+            always=True,
+        )
+        for sentence in self._audit:
+            self.console.line(f'          {sentence}')
+        self.console.line(
+            f'Plan      budget {budget}, {self.record.folds} folds, differences of '
+            f'{request.delta:g} in {self.measure.replace("_", " ")} matter; everything goes into '
+            f'{self.folder}'
+        )
 
     def _search(self, decided: Sequence[bool]) -> Search:
         """Returns the search before its first stage; `decided` as of an earlier call."""
@@ -312,7 +337,7 @@ class Driver:
             self.search, self.data, recommended, self.measure, request.goal, request.budget,
             self.folder,
         )  # fmt: skip
-        self.choice = dataclasses.replace(found, finished=finished, **more)
+        self.choice = dataclasses.replace(found, audit=self._audit, finished=finished, **more)
         config = self.final_config(recommended)
         text = export.config_file(config, self._docstring(recommended))
         RunFolder(self.folder).write_text(choice.RECOMMENDED_CONFIG, text)

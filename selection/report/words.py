@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from selection.choice import MEASURES, Answered, Candidate, Choice
 from selection.report import figures
-from selection.report.figures import count
+from sweeping.reading.words import count
 
 
 def paragraph(choice: Choice) -> str:
