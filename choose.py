@@ -60,7 +60,7 @@ Finds the smallest net that is good enough for your images, and how sure that is
 
   python choose.py --data=folder:leaves --budget=60m      one folder for each class
   python choose.py --data=digits --budget=10m
-  python choose.py --data=digits --budget=200runs         the same answer on every machine
+  python choose.py --data=digits --budget=200runs         the same answer each time
   python choose.py --data=folder:leaves --goal="balanced_accuracy>=0.95" --max_latency_ms=20
 
 The first recommendation is there after the first runs (recommended_config.py in the workdir, which
