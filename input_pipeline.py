@@ -28,6 +28,9 @@ from data.normalization import Normalization
 from data.tabular import Forecast
 from errors import UserError
 
+# Height and width of the photos in which near duplicates are looked for, whatever size is trained
+# on: nets of several sizes then have the same splits.
+COMPARED_SIDE = 64
 OF_THE_SET = ('input', 'label')  # Of `Pipeline.resident`: the same for all seeds and splits.
 _STEPS_AHEAD = 4
 
@@ -294,7 +297,15 @@ def read(dataset: Any, console: Console, resolution: float = 1.0, judged: bool =
     """
     policy = Policy(_image_size(dataset, resolution), dataset.resize, dataset.channels)
     forecast = Forecast(dataset.window, dataset.horizon)
-    return sources.load(dataset.name, dataset.data_dir, policy, console, forecast, judged)
+
+    def at(policy: Policy) -> Source:
+        return sources.load(dataset.name, dataset.data_dir, policy, console, forecast, judged)
+
+    source = at(policy)
+    if not source.from_files or policy.image_size == COMPARED_SIDE:
+        return source
+    compared = policy._replace(image_size=COMPARED_SIDE)
+    return dataclasses.replace(source, compared=lambda: at(compared))
 
 
 def _image_size(dataset: Any, resolution: float) -> int:

@@ -76,9 +76,7 @@ class Maker:
         self._once = Once()
         self.base = _recipe(self.plan, data or self.plan.data, name)
         self.data = Data(self.base, Console(quiet=True))
-        sizes = self.data.same_splits(self.plan.sizes)
-        here = [cell for cell in self.plan.cells() if cell.size in sizes]
-        self.cells = here[: cells or None]
+        self.cells = self.plan.cells()[: cells or None]
         if path.is_file():
             self.table = regret_table.read(path)
             if self.table.about['images'] != self._content():

@@ -24,11 +24,11 @@ class TableSpace(Space):
     """The nets of a space that are in a table."""
 
     def __init__(self, table: Table):
-        super().__init__(Facts(*table.about['facts']), table.about['width'])
+        facts = Facts(*table.about['facts'])
+        sizes = sorted({cell.size for cell in table.cells}) if facts.resizable else None
+        super().__init__(facts, table.about['width'], sizes)
         self._table = table
         self._shapes = {cell.shape for cell in table.cells}
-        if self._facts.resizable:
-            self.keep(sorted({cell.size for cell in table.cells}))
 
     def _there(self, net: Net) -> bool:
         cell = self._table.cell(net.fields)

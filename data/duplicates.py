@@ -21,7 +21,7 @@ from scipy import fft
 from data import cache
 from data.listing import Source
 
-FILE = 'near_duplicates-2.npz'  # In the decode cache; the number changes with this algorithm.
+FILE = 'near_duplicates-3.npz'  # In the decode cache; the number changes with this algorithm.
 _SIDE = 32  # Height and width of the grey images that are compared.
 _LOW = 8  # The first so many coefficients in each direction find the candidates.
 _LEAST = 0.95  # Correlation that photos of different things do not reach.
@@ -77,7 +77,7 @@ def find_once(source: Source) -> Pairs:
         with contextlib.suppress(*cache.DAMAGE), np.load(kept) as file:
             first, second, turned, correlation = (file[name] for name in Pairs._fields[:4])
             return Pairs(first, second, turned, correlation, float(file['threshold']))
-    pairs = find(source.inputs)
+    pairs = find((source.compared() if source.compared else source).inputs)
     if kept:
         with contextlib.suppress(OSError):  # It only saves time.
             temporary = kept.with_name(f'{uuid.uuid4().hex[:8]}.tmp.npz')

@@ -86,6 +86,8 @@ class Source:
       notes: what the user should know of how the source was read.
       from_files: whether the names are paths of image files.
       cache: folder of the decode cache; None where nothing was cached.
+      compared: gives the same images at the size at which near duplicates are looked for; None
+        where that is the size of `inputs`.
       span: rows of a series from the first of a window to its target; 0 for what is no series.
       last_values: of a series, the target's column in the last row of each window, float32 [N]:
         the forecast that a net must beat.
@@ -103,6 +105,7 @@ class Source:
     notes: tuple[str, ...] = ()
     from_files: bool = False
     cache: pathlib.Path | None = None
+    compared: 'Callable[[], Source] | None' = None
     span: int = 0
     last_values: np.ndarray | None = None
 

@@ -124,22 +124,17 @@ class Space:
     Args:
       facts: of the data set.
       width: filters of the first stage of the ladder's nets.
+      sizes: of the inputs, smallest first; None chooses them by the facts.
+
+    Attributes:
+      layer: what the ladder adds.
+      sizes: input sizes, smallest first; (None,) where inputs are no images.
     """
 
-    def __init__(self, facts: Facts, width: int = 16):
+    def __init__(self, facts: Facts, width: int = 16, sizes: Sequence[int] | None = None):
         self._facts, self._width = facts, width
         self.layer = 'convolution layer' if facts.holds == 'images' else 'hidden layer'
-
-        self._sizes = _sizes(facts)
-
-    @property
-    def sizes(self) -> tuple[int | None, ...]:
-        """Input sizes, smallest first."""
-        return self._sizes
-
-    def keep(self, sizes: Sequence[int | None]) -> None:
-        """Leaves out the other input sizes."""
-        self._sizes = tuple(sizes)
+        self.sizes: tuple[int | None, ...] = tuple(sizes) if sizes else _sizes(facts)
 
     def linear(self) -> Net:
         """Returns the linear classifier, on the smallest images."""

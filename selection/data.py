@@ -29,7 +29,7 @@ class Data:
       console: says what was found, and shows the progress of decoding.
 
     Attributes:
-      source: at the smallest size.
+      source: as it is read for the base config.
       members: places in the source of the images that are searched with.
       final_fields: fields with which all of the data are trained on.
       test: places of the test's.
@@ -99,32 +99,6 @@ class Data:
             resizable=source.from_files,
             augment=self._base.augment,
         )
-
-    def same_splits(self, sizes: Sequence[int | None]) -> list[int | None]:
-        """Returns the input sizes at which the splits are the same as at the first.
-
-        Near duplicates, which stay together, are looked for in the images as they are read; at
-        another size a pair more or less may be found.
-        """
-        same = []
-        for size in sizes:
-            base = self._base.copy_and_resolve_references()
-            base.dataset.image_size = size or base.dataset.image_size
-            if size == sizes[0]:
-                same.append(size)
-                continue
-            found = splits.split(self._read(base), base.dataset)
-            held_out = self.members[self.fold(0)]
-            if np.array_equal(found['test'], self.test) and np.array_equal(
-                found['validation'], held_out
-            ):
-                same.append(size)
-            else:
-                self._console.line(
-                    f'Note: images of {size} pixels are left out, since other near duplicates are '
-                    'found in them, and their folds would be other ones.', always=True,
-                )  # fmt: skip
-        return same
 
     def fold(self, number: int, subset: float | None = None) -> np.ndarray:
         """Returns which images a run is judged by.

@@ -211,7 +211,6 @@ class Driver:
     def _search(self, decided: Sequence[bool]) -> Search:
         """Returns the search before its first stage; `decided` as of an earlier call."""
         space = Space(self.data.facts())
-        space.keep(self.data.same_splits(space.sizes))
         settings = Settings(
             delta=self.request.delta,
             folds=self.record.folds,

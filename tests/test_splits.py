@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 from conftest import load, train
+from PIL import Image
 
 from configs import default
-from data import splits
+from data import duplicates, splits
 from errors import UserError
 
 
@@ -201,3 +202,28 @@ def test_a_splits_file_with_equal_images_in_two_splits_is_read_back(tmp_path):
     assert same(pipeline.members, load(made).members)
     made.early_stopping.patience_epochs = 1.0
     assert len(load(made).members['stopping']) == pytest.approx(3, abs=1)
+
+
+def test_photos_have_the_same_splits_at_every_image_size(tmp_path):
+    # The same shades with other grain: alike at 16 pixels, not at 64.
+    generator = np.random.default_rng(0)
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        for shade in range(15):
+            shades = generator.integers(60, 200, (4, 4)).repeat(16, 0).repeat(16, 1)
+            for copy in range(2):
+                grained = shades + generator.normal(0, 26, shades.shape)
+                image = Image.fromarray(grained.clip(0, 255).astype(np.uint8))
+                image.save(tmp_path / name / f'{shade}-{copy}.png')
+
+    def at(size):
+        made = default.get_config(f'folder:{tmp_path}')
+        made.dataset.image_size, made.dataset.folds = size, 4
+        return load(made)
+
+    pipelines = {size: at(size) for size in (16, 64, 100)}
+    alike = duplicates.find(pipelines[16].source.inputs)
+    assert len(alike.first) >= 15
+    for pipeline in pipelines.values():
+        assert len(duplicates.find_once(pipeline.source).first) == 0
+        assert same(pipelines[64].members, pipeline.members)
