@@ -15,6 +15,7 @@ until then their share is printed. docs/regret.md says what is measured, and how
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +55,8 @@ def make(name: str) -> None:
 
     if name not in PLANS:
         raise UserError(f'There is no data set {name!r}; there are {", ".join(PLANS)}.')
-    command = ' '.join(['python', 'benchmarks/regret.py', *sys.argv[1:]])
+    given = [re.sub('(--source=[a-z]+:).*', r'\1PATH', word) for word in sys.argv[1:]]
+    command = ' '.join(['python', 'benchmarks/regret.py', *given])
     maker = Maker(name, _SOURCE.value, _path(name), _CELLS.value, command)
     parts = maker.forecast()
     shapes = len({cell.shape for cell in maker.cells})
@@ -81,9 +83,7 @@ def replay(names: Sequence[str]) -> dict[str, Any]:
         table = tables[name]
         others = [other for of, other in tables.items() if of != name]
         figures[name] = replay_one(table, others, _REPLAYS.value)
-        if new := figures[name].pop('new'):
-            known = [*map(as_cell, table.about['returned'])]
-            table.about['returned'] = [*dict.fromkeys([*known, *new])]
+        if _wish(table, figures[name].pop('returned'), figures[name].pop('asked')):
             regret_table.write(table, _path(name))
         show(name, figures[name])
     if len(names) > 1:
@@ -91,17 +91,31 @@ def replay(names: Sequence[str]) -> dict[str, Any]:
     return figures
 
 
+def _wish(table: Table, returned: Sequence[Any], asked: Sequence[Any]) -> bool:
+    """Notes what the next `--do=make` shall train; returns whether any of it is new."""
+    about = table.about
+    known = [as_cell(cell) for cell in about['returned']]
+    runs = [(as_cell(cell), repeat) for cell, repeat in about['asked']]
+    about['returned'] = [*dict.fromkeys([*known, *returned])]
+    about['asked'] = [*dict.fromkeys([*runs, *asked])]
+    return len(about['returned']) > len(known) or len(about['asked']) > len(runs)
+
+
 def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, Any]:
-    """Returns the figures of a table; `new` are the cells that were returned and have no judges."""
+    """Returns the figures of a table.
+
+    With `returned`, the cells that any chooser returned at the budget of the goal, and `asked`, the
+    runs that Leadline would have bought, had they been there.
+    """
     choosers = regret_replay.choosers(table, others)
-    returned = {
+    replayed = {
         (chooser, share): regret_replay.replays(table, choose, share, count)
         for chooser, choose in choosers.items()
         for share in SHARES
     }
     judged = table.judged()
-    found = regret_score.regrets(judged, returned)
-    cells = {cell for cells in returned.values() for cell in cells if cell}
+    found = regret_score.regrets(judged, {name: each.returned for name, each in replayed.items()})
+    goal = [each.returned for (_, share), each in replayed.items() if share == _GOAL_SHARE]
     return {
         'cells': len(table.cells),
         'judged': len(judged.cells),
@@ -109,7 +123,8 @@ def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, A
         'replays': count,
         'regret': {chooser: {share: found[chooser, share]._asdict() for share in SHARES}
                    for chooser in choosers},
-        'new': sorted(cells - {*judged.cells}),
+        'returned': sorted({cell for cells in goal for cell in cells if cell}),
+        'asked': sorted(set.union(*(replayed['Leadline', share].asked for share in SHARES))),
     }  # fmt: skip
 
 

@@ -81,36 +81,42 @@ def as_cell(values: Sequence[Any]) -> Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The grid of a data set: every combination, of nets without skip connections all but `skip`.
+    """The grid of a data set: every combination of what can be combined.
 
     Attributes:
       data: name of the data set; '' where it must be given.
       fields: of the recipe.
-      plain, residual: stages.
+      plain: stages of plain nets.
+      residual: stages of residual nets, with and without skip connections.
+      large: stages of residual nets that have the ladder's head alone, and skip connections.
       widths: filters of the first stage.
       width: of them that of the ladder.
-      sizes: of images; 0 as they are.
       rates: as in `Cell`.
+      judges: how many judge a cell: runs where the test split is the set's own, else repeats.
+      sizes: of images; 0 as they are.
     """
 
     data: str
     fields: Mapping[str, Any]
     plain: Sequence[tuple[int, ...]]
     residual: Sequence[tuple[int, ...]]
+    large: Sequence[tuple[int, ...]]
     widths: Sequence[int]
     width: int
     rates: Sequence[int]
+    judges: int
     sizes: Sequence[int] = (0,)
 
     def cells(self) -> list[Cell]:
         """Returns all cells: those that differ least from the ladder's first."""
-        trunks = [('plain', stages, False) for stages in self.plain]
-        trunks += [('residual', s, skip) for s in self.residual for skip in (True, False)]
-        heads = ('average', 'flatten')
-        grid = itertools.product(trunks, self.widths, heads, self.sizes, self.rates)
+        trunks = [('plain', stages, False, head) for stages in self.plain for head in _HEADS]
+        trunks += [('residual', stages, skip, head)
+                   for stages in self.residual for skip in (True, False) for head in _HEADS]
+        trunks += [('residual', stages, True, 'average') for stages in self.large]
+        grid = itertools.product(trunks, self.widths, self.sizes, self.rates)
         cells = [Cell('linear', size=self.sizes[0], rate=rate) for rate in self.rates]
-        cells += [Cell(*trunk[:2], width, trunk[2], head, size, rate)
-                  for trunk, width, head, size, rate in grid]  # fmt: skip
+        cells += [Cell(family, stages, width, skip, head, size, rate)
+                  for (family, stages, skip, head), width, size, rate in grid]
         return sorted(cells, key=self._changes)
 
     def _changes(self, cell: Cell) -> int:
@@ -121,15 +127,20 @@ class Plan:
         return sum(changes) + abs(cell.rate)
 
 
+_HEADS = ('average', 'flatten')
 _STAGES = [(1,) * count for count in range(1, 7)]
-_BLOCKS = [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
-_SUBSET = {'dataset.subset': 3000.0, 'epochs': 15.0, 'batch_size': 64}
+_BLOCKS = [(1, 1, 1), (2, 2, 2)]
+# Of images of 14 and 16 pixels (benchmarks/shrunken.py).
+_SUBSET = {'dataset.subset': 1400.0, 'epochs': 6.0, 'batch_size': 64,
+           'optimizer.warmup_epochs': 1.0}  # fmt: skip
 PLANS = {
-    'digits': Plan('digits', {'epochs': 20.0}, _STAGES[:3], _BLOCKS, (8, 16, 32), 16,
-                   (-2, -1, 0, 1, 2)),
-    'fashion_mnist': Plan('fashion_mnist', _SUBSET, _STAGES[:4], _BLOCKS, (4, 8, 16), 8,
-                          (-2, -1, 0, 1)),
-    'cifar10': Plan('cifar10', _SUBSET | {'augment': 'padded_crop=4,horizontal_flip=0.5'},
-                    _STAGES[:5], _BLOCKS, (4, 8, 16), 8, (-2, -1, 0, 1)),
-    'seedlings': Plan('', {'epochs': 20.0}, _STAGES[:5], _BLOCKS, (8, 16), 8, (-1, 0, 1), (32, 48)),
+    'digits': Plan('digits', {'epochs': 6.0, 'optimizer.warmup_epochs': 1.0}, _STAGES[:3],
+                   _BLOCKS, (), (4, 8, 16), 8, (-2, -1, 0, 1, 2), 2),
+    'fashion_mnist': Plan(
+        '', _SUBSET | {'augment': 'padded_crop=1,horizontal_flip=0.5,fill=black'}, _STAGES[:4],
+        _BLOCKS[:1], _BLOCKS[1:], (4, 8, 16), 8, (-2, -1, 0, 1, 2), 8),
+    'cifar10': Plan('', _SUBSET | {'augment': 'padded_crop=2,horizontal_flip=0.5'}, _STAGES[:4],
+                    _BLOCKS[:1], _BLOCKS[1:], (4, 8, 16), 8, (-2, -1, 0, 1, 2), 8),
+    'seedlings': Plan('', {'epochs': 8.0, 'optimizer.warmup_epochs': 1.0}, _STAGES[:4],
+                      _BLOCKS[:1], _BLOCKS[1:], (4, 8), 8, (-2, -1, 0, 1), 2, (16, 24)),
 }  # fmt: skip

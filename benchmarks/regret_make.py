@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import regret_table
 from benchmarks.regret_cells import PLANS, Cell, Plan, as_cell
-from benchmarks.regret_replay import REPEATS
+from benchmarks.regret_replay import REPEATS, SEARCHED
 from benchmarks.regret_table import FULL, JUDGE, NINTH, THIRD, TWIN, Key, Stored, Table
 from configs import default
 from console import Console
@@ -22,14 +22,13 @@ from errors import UserError
 from evaluation.ended import stored as predicted
 from selection.candidates import Space
 from selection.data import Data
-from selection.record import TUNING
 from training import many
 from training.interruption import Interruption
 from training.once import Once
 from training.run_folder import RunFolder
 
-FOLDS, JUDGES = 4, 8
-_BEST_REPEATED, _BEST_JUDGED, _TWINS = 30, 20, 10
+FOLDS = 4
+_BEST_REPEATED, _BEST_JUDGED, _TWINS = 6, 20, 24
 _PARTS = {FULL: 1, TWIN: 1, THIRD: 3, NINTH: 9}
 _TWIN_SEEDS = 1_000_000  # Beyond the number of any run.
 # What nothing is measured for yet: seconds of a run beside its steps, FLOPs per second of training.
@@ -96,7 +95,8 @@ class Maker:
             'name': name, 'folds': FOLDS, 'rate': base.optimizer.learning_rate,
             'width': self.plan.width, 'facts': [*data.facts()], 'images': self._content(),
             'constant': data.constant_score('accuracy'), 'official': 'test' in data.source.official,
-            'judges': JUDGES, 'returned': [], 'made': [], 'provenance': {},
+            'judges': self.plan.judges, 'returned': [], 'asked': [], 'made': [],
+            'provenance': {},
         }  # fmt: skip
         return Table(about, groups[data.members], groups[data.test])
 
@@ -104,33 +104,38 @@ class Maker:
 
     def wanted(self) -> Iterator[tuple[str, list[Key]]]:
         """Yields what each part of the table holds; later parts depend on what earlier ones say."""
-        repeat = range(FOLDS)
-        yield 'search', [Key(cell, n) for cell in self.cells for n in repeat]
+        about, whole = self.table.about, range(REPEATS * FOLDS)
+        yield 'search', [Key(cell, n) for cell in self.cells for n in range(SEARCHED)]
+        yield 'short schedules', [Key(cell, 0, kind) for cell in self.cells
+                                  for kind in (NINTH, THIRD)]  # fmt: skip
+        rungs = [cell for cell in self.cells if self._on_ladder(cell)]
+        best = self._best()
         yield (
-            'short schedules',
-            [Key(cell, n, kind) for cell in self.cells for kind in (NINTH, THIRD) for n in repeat],
-        )
-        ladder = [cell for cell in self.cells if self._on_ladder(cell)]
-        least = [cell for cell in ladder if cell.size == self.plan.sizes[0]]
-        yield 'tuning', [Key(cell, TUNING + n) for cell in least for n in repeat]
-        later = range(FOLDS, REPEATS * FOLDS)
-        more = [*dict.fromkeys([*ladder, *self._best(_BEST_REPEATED)])]
-        yield 'repeats', [Key(cell, n) for cell in more for n in later]
-        twins = self._best(_TWINS)
-        yield 'twins', [Key(cell, n, TWIN) for cell in twins for n in range(REPEATS * FOLDS)]
-        returned = [as_cell(values) for values in self.table.about['returned']]
-        judged = dict.fromkeys([*self._best(_BEST_JUDGED), *returned])
-        numbers = [n for judge in range(JUDGES) for n in self.table.judge_numbers(judge)]
+            'repeats',
+            [Key(cell, n) for cell in dict.fromkeys([*rungs, *best[:_BEST_REPEATED]])
+             for n in whole],
+        )  # fmt: skip
+        asked = [(as_cell(cell), repeat) for cell, repeat in about['asked']]
+        yield 'asked for', [Key(cell, repeat * FOLDS + fold) for cell, repeat in asked
+                            for fold in range(FOLDS)]  # fmt: skip
+        returned = [as_cell(values) for values in about['returned']]
+        judged = dict.fromkeys([*rungs, *best[:_BEST_JUDGED], *returned])
+        numbers = [n for judge in range(about['judges']) for n in self.table.judge_numbers(judge)]
         yield 'judges', [Key(cell, n) for cell in judged for n in numbers]
+        # Of the better half, since nobody compares the others.
+        twins = sorted(best[: len(best) // 2], key=self.table.seconds)[:_TWINS]
+        yield 'twins', [Key(cell, n, kind) for cell in twins for kind in (FULL, TWIN)
+                        for n in whole]  # fmt: skip
 
     def _on_ladder(self, cell: Cell) -> bool:
-        usual = (0, self.plan.width)
         bare = cell.family == 'residual' and not cell.skip
-        return cell.width in usual and not bare and cell.head == 'average'
+        return cell.width in (0, self.plan.width) and not (
+            bare or cell.head == 'flatten' or cell.rate
+        )
 
-    def _best(self, count: int) -> list[Cell]:
-        """Returns the highest cells; then those that are not trained yet."""
-        return sorted(self.cells, key=lambda cell: -self.table.score(cell))[:count]
+    def _best(self) -> list[Cell]:
+        """Returns the highest cells first; last those that are not trained yet."""
+        return sorted(self.cells, key=lambda cell: -self.table.score(cell))
 
     def missing(self, keys: Iterable[Key]) -> list[Key]:
         """Returns those that are not in the table."""

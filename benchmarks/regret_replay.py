@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from selection.record import Outcome, Record, Run
 from selection.search import Search, Settings
 
 REPEATS = 3  # Of the cells that have most.
+SEARCHED = 2  # Runs that all cells have.
 DELTA = 0.01
 _ETA = 3  # Of successive halving: one in three goes on, three times as long.
 _RATES = (0, -1, 1)  # In this order where a net is given and its learning rate is not.
@@ -57,6 +59,9 @@ class Replay:
       table: with the runs.
       budget: in seconds, with the final fit.
       seed: of what is drawn.
+
+    Attributes:
+      asked: cell and repeat of runs that could be paid for and are not in the table.
     """
 
     def __init__(self, table: Table, budget: float, seed: int):
@@ -66,6 +71,7 @@ class Replay:
         self.spent = 0.0
         self._kept_back = 0.0
         self._compiled: set[Cell] = set()
+        self.asked: set[tuple[Cell, int]] = set()
 
     @property
     def total(self) -> float:
@@ -84,24 +90,32 @@ class Replay:
         return math.inf if len(keys) < len(cells) else self._price(keys)
 
     def _key(self, cell: Cell, number: int, kind: str = FULL) -> Key:
-        return Key(cell, self.stored(number), kind)
+        return Key(cell, self.stored(number) if kind == FULL else number, kind)
 
     def stored(self, number: int) -> int:
-        """Returns the number of the stored run that a chooser finds as its run of a number."""
+        """Returns the number of the stored run that a chooser finds as its run of a number.
+
+        The runs that all cells have come first, whatever their order.
+        """
         repeat, fold = divmod(number, self.table.K)
         repeat = int(self._repeats.get(repeat, repeat))
-        folds = np.random.default_rng([self._seed, repeat]).permutation(self.table.K)
+        rng = np.random.default_rng([self._seed, repeat])
+        folds = [*rng.permutation(SEARCHED), *rng.permutation(np.arange(SEARCHED, self.table.K))]
         return repeat * self.table.K + int(folds[fold])
 
     def _price(self, keys: Sequence[Key]) -> float:
-        if any(self.table.get(key) is None for key in keys):
-            return math.inf
+        """Returns the seconds of runs; infinite where one is not in the table."""
+        missing = {(key.cell, key.number // self.table.K)
+                   for key in keys if self.table.get(key) is None}  # fmt: skip
         cells = {key.cell for key in keys}
         seconds = sum(self.table.seconds(key.cell, key.kind) for key in keys)
         compiling = {cell.shape for cell in cells} - self._compiled
-        seconds += sum(self.table.compile_seconds[shape] for shape in compiling)
+        seconds += sum(self.table.compile_seconds.get(shape, math.inf) for shape in compiling)
         costliest = max((self.final_fit(cell) for cell in cells), default=0.0)
-        return seconds + max(0.0, costliest - self._kept_back)
+        seconds += max(0.0, costliest - self._kept_back)
+        if missing and seconds <= self.left():
+            self.asked |= missing
+        return math.inf if missing else seconds
 
     def final_fit(self, cell: Cell) -> float:
         """Returns the seconds of a run on the images of all folds."""
@@ -232,13 +246,14 @@ def _at_its_best_rate(replay: Replay, shape: Cell) -> Cell | None:
 
 
 def fixed_resnet(replay: Replay) -> Cell | None:
-    """Takes the ResNet-20 of He et al. 2016, at its width or the nearest there is."""
-    widths = {c.width for c in replay.table.cells if c.family == 'residual' and c.skip}
-    if not widths:
+    """Takes the largest ResNet of He et al. 2016 that the table has, 16 filters at first."""
+    nets = {c.shape for c in replay.table.cells
+            if (c.family, c.skip, c.head) == ('residual', True, 'average')}  # fmt: skip
+    if not nets:
         return None
-    stages_, size = (3, 3, 3), max(cell.size for cell in replay.table.cells)
-    width = min(widths, key=lambda width: (abs(width - 16), width))
-    return _at_its_best_rate(replay, Cell('residual', stages_, width, True, 'average', size))
+    return _at_its_best_rate(
+        replay, max(nets, key=lambda net: (sum(net.stages), net.size, -abs(net.width - 16), net))
+    )
 
 
 def most_parameters(replay: Replay) -> Cell | None:
@@ -283,7 +298,7 @@ def choosers(table: Table, others: Sequence[Table]) -> dict[str, Chooser]:
         'Leadline': leadline,
         'random search': random_search,
         'successive halving': successive_halving,
-        'ResNet-20': fixed_resnet,
+        'fixed ResNet': fixed_resnet,
         'most parameters': most_parameters,
         'one run each, highest': one_run_each,
     }
@@ -295,7 +310,20 @@ def choosers(table: Table, others: Sequence[Table]) -> dict[str, Chooser]:
     return found
 
 
-def replays(table: Table, chooser: Chooser, share: float, count: int) -> list[Cell | None]:
-    """Returns what a chooser returns for a share of C; None where it can afford nothing."""
-    budget = share * table.whole()
-    return [chooser(Replay(table, budget, seed)) for seed in range(count)]
+class Replayed(NamedTuple):
+    """What came of the replays of a chooser.
+
+    Attributes:
+      returned: the cell of each; None where it could afford nothing.
+      asked: as of `Replay`, of all of them.
+    """
+
+    returned: list[Cell | None]
+    asked: set[tuple[Cell, int]]
+
+
+def replays(table: Table, chooser: Chooser, share: float, count: int) -> Replayed:
+    """Lets a chooser spend a share of C, so many times."""
+    each = [Replay(table, share * table.whole(), seed) for seed in range(count)]
+    returned = [chooser(replay) for replay in each]
+    return Replayed(returned, {runs for replay in each for runs in replay.asked})

@@ -1,5 +1,6 @@
 """Regret and calibration on tables of which the truth is known; a table made of real runs."""
 
+import dataclasses
 import itertools
 import math
 
@@ -40,7 +41,7 @@ def synthetic(accuracy, cells, images=400, official=True, seed=0):
     test = images if official else 50
     about = {'name': 'digits', 'folds': K, 'rate': 0.1, 'width': 16, 'facts': DIGITS,
              'constant': 0.1, 'official': official, 'judges': JUDGES, 'returned': [],
-             'made': [], 'images': ''}  # fmt: skip
+             'asked': [], 'made': [], 'images': ''}  # fmt: skip
     table = regret_table.Table(about, np.arange(images), images + np.arange(test))
     repeats = [*range(REPEATS), TUNING // K, *range(JUDGE // K, JUDGE // K + JUDGES)]
     table.folds = {m: rng.permutation(images) % K for m in repeats}
@@ -137,7 +138,8 @@ def test_regret_falls_with_the_budget_of_a_chooser_that_reads_evidence(table):
     assert leadline[0.5]['mean'] < 0.012
     assert leadline[0.02]['mean'] > leadline[0.2]['mean']
     assert (blind[0.02]['nothing'], blind[0.2]['nothing']) == (1, 0)
-    assert figures['new'] == []
+    assert {*figures['returned']} <= {*table.cells}
+    assert figures['asked'] == []
 
 
 def test_what_is_not_in_the_table_cannot_be_bought(table):
@@ -151,8 +153,15 @@ def test_what_is_not_in_the_table_cannot_be_bought(table):
     assert replay.price([Run(net, REPEATS * K)], record) == math.inf
     assert replay.train(Cell('plain', (1,), 512)) is None
     assert replay.spent == 0
-    # Runs of one number share a fold whatever the net, and those of a repeat are all its folds.
+    # What could be paid for is asked for; what could not is not.
+    assert replay.asked == {(Cell('plain', (1,), 16), REPEATS)}
+    poor = regret_replay.Replay(one, 1e-3, 0)
+    assert poor.price([Run(net, REPEATS * K)], record) == math.inf
+    assert not poor.asked
+    # Runs of one number share a fold whatever the net, and those of a repeat are all its folds; the
+    # first are those that all cells have.
     assert {replay.stored(n) // K for n in range(K)} == {0}
+    assert {replay.stored(n) for n in range(regret_replay.SEARCHED)} == {0, 1}
     assert sorted(replay.stored(n) for n in range(REPEATS * K)) == [*range(REPEATS * K)]
     assert regret_replay.leadline(replay) == Cell('plain', (1, 1), 16)
 
@@ -188,31 +197,34 @@ def test_verdicts_are_counted_against_judges_and_twins():
 
 
 def test_a_table_is_made_and_gone_on_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(regret_make, 'JUDGES', 1)
     monkeypatch.setattr(regret_make, 'REPEATS', 1)
-    monkeypatch.setitem(regret_cells.PLANS['digits'].fields, 'epochs', 0.5)
+    plan = regret_cells.PLANS['digits']
+    fields = {**plan.fields, 'epochs': 0.5}
+    monkeypatch.setitem(
+        regret_cells.PLANS, 'digits', dataclasses.replace(plan, fields=fields, judges=1)
+    )
     path = tmp_path / 'digits.npz'
 
     def maker():
         return regret_make.Maker('digits', '', path, 1, 'make')
 
     first = maker()
-    assert [runs for _, runs, _ in first.forecast()] == [4, 8, 4, 0, 4, 4]
+    assert [runs for _, runs, _ in first.forecast()] == [2, 2, 4, 0, 4, 0]
     assert not first.make(tmp_path / 'runs', 0, Interruption())
+    assert first.make(tmp_path / 'runs', 1, Interruption())
+    cell = Cell('linear')
+    assert regret._wish(first.table, [cell], [(cell, 1)])
+    assert not regret._wish(first.table, [cell], [(cell, 1)])
     assert first.make(tmp_path / 'runs', 1, Interruption())
     again = maker()
     assert sum(runs for _, runs, _ in again.forecast()) == 0
     assert not [*(tmp_path / 'runs').glob('*')]
-    table, cell = again.table, Cell('linear')
+    table = again.table
     assert table.cells == [cell]
-    assert (table.about['official'], table.repeats(cell)) == (False, 1)
+    assert (table.about['official'], table.repeats(cell)) == (False, 2)
     assert table.about['made'] == ['make']
     assert np.bincount(table.folds[0]).sum() == 1438
     assert 0 < table.seconds(cell, NINTH) < 60
     judged = table.judged()
     assert judged.scores_CSN.shape == (1, 1, 1797)
     assert table.score(cell) == pytest.approx(judged.scores_CSN.mean(), abs=0.2)
-    # A twin has the folds of its partner, and other weights.
-    ours, twin = (table.by_repeat(cell, 1, kind) for kind in (FULL, TWIN))
-    assert 0.2 < ours.mean() < 1
-    assert 0.5 < (ours == twin).mean() < 1
