@@ -116,6 +116,11 @@ def _parse(argv: list[str], takes: str, instead_of_config: Sequence[str]) -> lis
     if takes in _CONFIGS:
         given = _given(argv, 'config')
         if given or not any(_given(argv, name) is not None for name in instead_of_config):
+            if not given:
+                _check_flags(argv)  # What is missing may be there with a typo.
+                usual = '/'.join(_CONFIGS[takes])
+                others = ''.join(f'--{name}, ' for name in instead_of_config)
+                raise UserError(f'--config is missing: try --config={usual}, {others}or --help.')
             fields = default.flatten(_base_config(given, takes))
         for argument in argv[1:]:
             if match := re.match(r'--?(?:no)?config\.([^=]*)', argument):
@@ -123,9 +128,7 @@ def _parse(argv: list[str], takes: str, instead_of_config: Sequence[str]) -> lis
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        raise UserError(
-            f'Unknown flag --{error.flagname}.{did_you_mean(error.flagname, [*flags.FLAGS])}'
-        ) from error
+        raise _unknown(error.flagname) from error
     except (flags.Error, TypeError) as error:
         raise UserError(_wrong_type(argv, fields) or str(error)) from error
     if takes == 'runs':
@@ -140,6 +143,22 @@ def _parse(argv: list[str], takes: str, instead_of_config: Sequence[str]) -> lis
     return []
 
 
+def _check_flags(argv: Sequence[str]) -> None:
+    """Checks that what looks like a flag is one.
+
+    Raises:
+      UserError: names the first that is none.
+    """
+    for argument in argv[1:]:
+        match = re.match(r'--?([A-Za-z_]\w*)', argument)
+        if match and not {match.group(1), match.group(1).removeprefix('no')} & {*flags.FLAGS}:
+            raise _unknown(match.group(1))
+
+
+def _unknown(flag: str) -> UserError:
+    return UserError(f'Unknown flag --{flag}.{did_you_mean(flag, [*flags.FLAGS])}')
+
+
 def _given(argv: Sequence[str], flag: str) -> str | None:
     """Returns the value of a flag, '' where it stands without one; None where it is not given."""
     value = None
@@ -151,11 +170,9 @@ def _given(argv: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def _base_config(given: str | None, takes: str) -> Any:
+def _base_config(given: str, takes: str) -> Any:
     """Returns the config that `--config` names, before overrides."""
-    usual, example = _CONFIGS[takes]
-    if not given:
-        raise UserError(f'--config is missing: try --config={usual}/{example}, or --help.')
+    usual, _ = _CONFIGS[takes]
     path, *dataset = given.split(':', 1)
     if not pathlib.Path(path).is_file():
         folders = {pathlib.Path(path).parent, pathlib.Path(usual)}

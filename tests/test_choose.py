@@ -152,6 +152,7 @@ def test_killed_it_goes_on_to_the_same_answer(chosen, tmp_path):
 
 MISTAKES = [
     ([], '--config is missing'),
+    (['--dta=digits'], "Did you mean 'data'"),
     (['--data=digits', '--config=configs/plain_small.py'], 'Give --data or --config'),
     (['--data=digits', '--goal=acuracy>=0.9'], "Did you mean 'accuracy'"),
     (['--data=digits', '--goal=very good'], 'is no goal: write a measure and a bound'),
