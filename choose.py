@@ -14,7 +14,8 @@ import command_line  # noqa: E402
 from errors import UserError  # noqa: E402
 
 _DATA = flags.DEFINE_string(
-    'data', None, 'Data set, such as folder:PATH, digits, tfds:NAME or table:PATH.csv; or --config.'
+    'data', None, 'Data set, such as folder:PATH, digits, tfds:NAME, table:PATH.csv or series:PATH.csv; '
+    'or --config.',
 )
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Training config whose recipe and length all nets have, with its data set.'
@@ -111,7 +112,7 @@ def _request(budget: Any) -> Any:
 
 
 def _family(data: str) -> str:
-    return 'dense' if data.startswith('table:') else 'plain'
+    return 'dense' if data.startswith(('table:', 'series:')) else 'plain'
 
 
 if __name__ == '__main__':

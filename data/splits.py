@@ -24,7 +24,7 @@ def split(source: Source, dataset: Any, stopping_fraction: float = 0.0) -> dict[
     split (or one fold of several) by `split_seed` and `repeat`. So replicates share the test
     split. `stopping` is a share of the training part, for early stopping alone. Every index array
     is sorted. Numbers to predict are drawn without regard to their size. The rows of a series are
-    cut in time order: train, stopping, validation, test.
+    cut in time order: train, stopping, validation, test; folds of it are made of long stretches.
 
     Args:
       source: the data set.
@@ -94,9 +94,13 @@ def _draw(source: Source, dataset: Any, cut: Callable[..., Any]) -> dict[str, np
 
 # Fields of `config.dataset` that draw splits, and what they are where they ask for nothing.
 _DRAWING = {
-    'split_seed': (0,), 'folds': (0,), 'repeat': (0,), 'subset': (1.0,),
-    'group_by': ('auto', 'none'), 'splits_file': ('',),
+    'split_seed': (0,), 'repeat': (0,), 'subset': (1.0,), 'group_by': ('auto', 'none'),
+    'splits_file': ('',),
 }  # fmt: skip
+# Blocks in time (Carlstein 1986). Windows share rows over the ends of blocks too: blocks of several
+# spans make that matter little.
+_SPANS_IN_GROUP = 4
+_MOST_STRETCHES, _GROUPS_IN_STRETCH = 5, 3  # Of a fold of a series; of a stretch at least.
 
 
 def _in_time_order(source: Source, dataset: Any, stopping_fraction: float) -> dict[str, np.ndarray]:
@@ -110,7 +114,7 @@ def _in_time_order(source: Source, dataset: Any, stopping_fraction: float) -> di
       UserError: a stretch is shorter than a window and its target, or a field asks for drawing.
     """
     for name, usual in _DRAWING.items():
-        if dataset[name] not in usual:
+        if dataset[name] not in usual and not (dataset.folds and name in ('split_seed', 'repeat')):
             raise UserError(
                 f'config.dataset.{name}={dataset[name]} is not for a series, whose splits follow '
                 'time: leave it out.'
@@ -119,11 +123,15 @@ def _in_time_order(source: Source, dataset: Any, stopping_fraction: float) -> di
     test, validation = (
         round(rows * share) for share in (dataset.test_fraction, dataset.validation_fraction)
     )
+    if dataset.folds:
+        validation = 0
     stopping = round((rows - test - validation) * stopping_fraction)
     lengths = {'train': rows - test - validation - stopping, 'stopping': stopping,
                'validation': validation, 'test': test}  # fmt: skip
     if not stopping_fraction:
         del lengths['stopping']
+    if dataset.folds:
+        del lengths['validation']
     parts, start = {}, 0
     for name, length in lengths.items():
         if length < source.span:
@@ -134,7 +142,40 @@ def _in_time_order(source: Source, dataset: Any, stopping_fraction: float) -> di
             )
         parts[name] = np.arange(start, start + length - source.span + 1)
         start += length
+    if dataset.folds:
+        parts['train'], parts['validation'] = _fold_in_time(parts['train'], source.span, dataset)
     return {name: parts[name] for name in SPLITS if name in parts}
+
+
+def _fold_in_time(
+    windows: np.ndarray, span: int, dataset: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the windows to train on and those of the fold that is left out.
+
+    Long stretches are dealt to the folds. What shares a row with the fold is not trained on:
+    Racine 2000, "Consistent cross-validatory model-selection for dependent data: hv-block
+    cross-validation". So nets also learn from what comes after the fold; the test split is the
+    latest time all the same.
+
+    Raises:
+      UserError: the series is too short for so many folds.
+    """
+    folds, size = dataset.folds, _SPANS_IN_GROUP * span
+    groups = len(windows) // size
+    if groups < 2 * folds:
+        raise UserError(
+            f'The {len(windows):,} windows before the test split are too few for '
+            f'config.dataset.folds={folds}, which need {2 * folds * size:,}: take fewer folds, or '
+            'a shorter config.dataset.window and horizon.'
+        )
+    each = max(1, min(_MOST_STRETCHES, groups // (folds * _GROUPS_IN_STRETCH)))
+    seed = _seed(dataset.split_seed, 'folds', dataset.repeat)
+    fold_of_stretch = np.random.Generator(np.random.Philox(seed)).permutation(folds * each) % folds
+    group_of_window = np.minimum(windows // size, groups - 1)
+    stretch_of_window = group_of_window * len(fold_of_stretch) // groups
+    judged = fold_of_stretch[stretch_of_window] == dataset.fold
+    apart = np.convolve(judged, np.ones(2 * span - 1), mode='same') < 0.5
+    return windows[apart], windows[judged]
 
 
 def group(source: Source, by: str) -> np.ndarray:
@@ -142,7 +183,8 @@ def group(source: Source, by: str) -> np.ndarray:
 
     Args:
       source: the data set.
-      by: `none`; `column` (the group of a table); `near_duplicates`; `regex:PATTERN` (what the
+      by: not asked of a series, whose neighbouring windows share rows: long blocks are groups;
+        `none`; `column` (the group of a table); `near_duplicates`; `regex:PATTERN` (what the
         first group of the pattern, or all of it, matches in the image's path); `auto`: near
         duplicates and the column where there is one for folders and tables of images, equal rows
         and the column for tables of numbers, the column for arrays, else none.
@@ -151,6 +193,8 @@ def group(source: Source, by: str) -> np.ndarray:
       UserError: a pattern that is none, or matches no path; no column.
     """
     count, has_column = len(source.labels), bool((source.groups != '').any())
+    if source.span:
+        return np.arange(count) // (_SPANS_IN_GROUP * source.span)
     from_files = source.from_files
     keys: list[np.ndarray] = []
     if by == 'near_duplicates' and source.holds != 'images':

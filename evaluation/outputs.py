@@ -13,7 +13,6 @@ from evaluation.ended import NEW, stored
 from evaluation.trained import Trained
 from input_pipeline import Pipeline
 
-_SPANS_IN_BLOCK = 4
 _SAME = 1e-3  # Of the largest logit, by which another machine's rounding may move one.
 
 
@@ -66,7 +65,8 @@ def compute(trained: Trained, pipeline: Pipeline, split: str) -> Outputs:
         raise UserError(
             f'The {split} split of {pipeline.name} is empty: there is nothing to judge.'
         )
-    groups = _groups(pipeline, 'auto' if split == NEW else trained.config.dataset.group_by)
+    by = 'auto' if split == NEW else trained.config.dataset.group_by
+    groups = splits.group(pipeline.source, by)
     return Outputs(
         split=split,
         values_NK=trained.logits(pipeline, split),
@@ -74,14 +74,6 @@ def compute(trained: Trained, pipeline: Pipeline, split: str) -> Outputs:
         groups_N=groups[pipeline.members[split]],
         pipeline=pipeline,
     )
-
-
-def _groups(pipeline: Pipeline, by: str) -> np.ndarray:
-    if pipeline.source.span:
-        # Blocks in time (Carlstein 1986). Windows share rows over the ends of blocks too: blocks of
-        # several spans make that matter little.
-        return np.arange(len(pipeline.source.labels)) // (_SPANS_IN_BLOCK * pipeline.source.span)
-    return splits.group(pipeline.source, by)
 
 
 def compare(trained: Trained, outputs: Outputs, console: Console) -> dict[str, Any] | None:

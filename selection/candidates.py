@@ -19,6 +19,8 @@ _RESIDUAL_BLOCKS = (1, 2, 3, 5, 9)  # In each stage, behind the plain nets.
 _RESIDUAL_STAGES = 3
 _RESNET = (3, 3, 3)  # ResNet-20 of He et al. 2016, whose blocks are 18 convolutions.
 _UNITS, _MOST_HIDDEN = 64, 5  # Of tables: units of each hidden layer, and how many layers.
+_RECURRENT_UNITS, _MOST_RECURRENT = 32, 4  # Of series.
+_LAYERS = {'images': 'convolution layer', 'rows': 'hidden layer', 'windows': 'recurrent layer'}
 
 
 class Change(NamedTuple):
@@ -128,12 +130,14 @@ class Space:
 
     Attributes:
       layer: what the ladder adds.
+      in_time: whether the examples are windows of a series.
       sizes: input sizes, smallest first; (None,) where inputs are no images.
     """
 
     def __init__(self, facts: Facts, width: int = 16, sizes: Sequence[int] | None = None):
         self._facts, self._width = facts, width
-        self.layer = 'convolution layer' if facts.holds == 'images' else 'hidden layer'
+        self.layer = _LAYERS[facts.holds]
+        self.in_time = facts.holds == 'windows'
         self.sizes: tuple[int | None, ...] = tuple(sizes) if sizes else _sizes(facts)
 
     def linear(self) -> Net:
@@ -147,8 +151,11 @@ class Space:
 
     def ladder(self, size: int | None) -> list[Net]:
         """Returns the rungs at an input size, smallest first."""
-        if size is None:
+        if self._facts.holds == 'rows':
             rungs = [self._dense(layers) for layers in range(1, _MOST_HIDDEN + 1)]
+        elif size is None:
+            rungs = [self._recurrent((_RECURRENT_UNITS,) * layers)
+                     for layers in range(1, _MOST_RECURRENT + 1)]  # fmt: skip
         else:
             rungs = [self.plain((1,) * stages, size) for stages in range(1, self._stages(size) + 1)]
             stages = min(_RESIDUAL_STAGES, self._stages(size))
@@ -158,6 +165,10 @@ class Space:
 
     def baselines(self, size: int | None) -> list[Net]:
         """Returns nets that many people would take without asking."""
+        if self.in_time:
+            stacked = self._recurrent((64, 32))
+            return [dataclasses.replace(stacked, name='stacked-lstm',
+                                        label="LSTM of 64 and 32 units (Keras' examples)")]
         if size is None:
             return []
         wide = self.plain((1,) * min(2, self._stages(size)), size, width=8 * self._width)
@@ -186,7 +197,7 @@ class Space:
     def questions(self, net: Net) -> list[Question]:
         """Returns what may be asked at a net, the most promising first."""
         if self._facts.holds != 'images':
-            return self._dense_questions(net)
+            return self._questions_of_units(net)
         family = net.fields['model.family']
         if family == 'dense':
             return []  # The linear classifier has nothing that could be changed so.
@@ -228,16 +239,22 @@ class Space:
         return ('crop', 'with random crops', 'Does augmentation help?',
                 {'augment': 'padded_crop=2'})  # fmt: skip
 
-    def _dense_questions(self, net: Net) -> list[Question]:
-        hidden = net.fields['model.hidden_units']
-        if not hidden:
-            return []
-        wide = tuple(2 * units for units in hidden)
+    def _questions_of_units(self, net: Net) -> list[Question]:
+        recurrent = net.fields['model.family'] == 'recurrent'
+        field = 'model.units' if recurrent else 'model.hidden_units'
+        if not net.fields[field]:
+            return []  # The linear one has nothing that could be changed so.
+        wide = net.changed('wide', 'twice the units',
+                           {field: tuple(2 * units for units in net.fields[field])}, 4.0)
+        other = ('gru', 'of GRU', 'Is GRU better than LSTM?', {'model.cell': 'gru'}, 0.75)
+        if not recurrent:
+            other = ('gelu', 'with GELU', 'Is GELU better than ReLU?',
+                     {'model.activation': 'gelu'}, 1.0)
+        name, label, text, fields, cost = other
         return [
-            Question('width', 'Do twice the units help?', net.changed(
-                'wide', 'twice the units', {'model.hidden_units': wide}, 4.0), net),
-            Question('activation', 'Is GELU better than ReLU?', net.changed(
-                'gelu', 'with GELU', {'model.activation': 'gelu'}), net),
+            Question('width', 'Do twice the units help?', wide, net),
+            Question('cell' if recurrent else 'activation', text,
+                     net.changed(name, label, fields, cost), net),
         ]  # fmt: skip
 
     def around(self, net: Net) -> list[Net]:
@@ -295,6 +312,17 @@ class Space:
         label = f'{layers} hidden layer{"" if layers == 1 else "s"} of {_UNITS} units'
         fields = {'model.family': 'dense', 'model.hidden_units': hidden}
         return Net(f'dense-{layers}', label, layers, None, fields, cost)
+
+    def _recurrent(self, units: tuple[int, ...]) -> Net:
+        steps, inputs = self._facts.shape
+        cost = 0.0
+        for own in units:
+            cost += steps * 8.0 * own * (inputs + own)
+            inputs = own
+        layers = len(units)
+        label = f'{layers} LSTM layer{"" if layers == 1 else "s"} of {units[0]} units'
+        fields = {'model.family': 'recurrent', 'model.units': units}
+        return Net(f'lstm-{layers}', label, layers, None, fields, cost)
 
     def _labelled(self, label: str, size: int) -> str:
         return f'{label}, {size} pixels' if len(self.sizes) > 1 else label

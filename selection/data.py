@@ -11,7 +11,6 @@ from auditing import findings
 from console import Console
 from data import splits
 from data.listing import Source
-from errors import UserError
 from selection.facts import Facts
 
 # Of larger sets a part is searched; the final fit takes all of it.
@@ -35,24 +34,19 @@ class Data:
       test: places of the test's.
 
     Raises:
-      UserError: the set cannot be read or split, or is a series.
+      UserError: the set cannot be read or split.
     """
 
     def __init__(self, base: Any, console: Console):
         self._base, self._console = base, console
-        if base.dataset.name.startswith('series:'):
-            raise UserError(
-                'choose.py needs examples that can be dealt into folds, and a series is cut in '
-                'time: compare nets of it with sweep.py.'
-            )
         self.source = self._read(base)
         input_pipeline.check_readable(self.source, base.dataset.max_unreadable)
         self.final_fields = {'dataset.subset': base.dataset.subset, 'epochs': base.epochs}
         self._shorten(base)
         self._folds: dict[tuple[int, float], np.ndarray] = {}
-        first = splits.split(self.source, base.dataset)
-        self.members = np.union1d(first['train'], first['validation'])
-        self.test = first['test']
+        self.test = splits.split(self.source, base.dataset)['test']
+        folds = (self._held_out(fold) for fold in range(base.dataset.folds))
+        self.members = np.sort(np.concatenate([*folds]))
 
     def _read(self, base: Any) -> Source:
         return input_pipeline.read(base.dataset, self._console)
@@ -109,12 +103,15 @@ class Data:
         """
         key = (number, subset or self._base.dataset.subset)
         if key not in self._folds:
-            dataset = self._base.dataset.copy_and_resolve_references()
-            dataset.repeat, dataset.fold = divmod(number, dataset.folds)
-            dataset.subset = key[1]
-            held_out = splits.split(self.source, dataset)['validation']
-            self._folds[key] = np.searchsorted(self.members, held_out)
+            self._folds[key] = np.searchsorted(self.members, self._held_out(*key))
         return self._folds[key]
+
+    def _held_out(self, number: int, subset: float | None = None) -> np.ndarray:
+        """Returns the places in the source of the images that a run is judged by."""
+        dataset = self._base.dataset.copy_and_resolve_references()
+        dataset.repeat, dataset.fold = divmod(number, dataset.folds)
+        dataset.subset = subset or dataset.subset
+        return splits.split(self.source, dataset)['validation']
 
     def fields(self, number: int) -> dict[str, Any]:
         """Returns the fields of run `number` of any net."""
@@ -133,7 +130,15 @@ class Data:
         return max(1.0, final / (len(self.members) * self._base.epochs))
 
     def constant_score(self, measure: str) -> float | None:
-        """Returns the accuracy of who always says the largest class; None for other measures."""
+        """Returns the score of who learns nothing; None for measures that have no such figure.
+
+        Who always says the largest class; of numbers always their mean; of a series always the
+        last value.
+        """
+        if not self.source.class_names:
+            last = self.source.last_values
+            guesses = self.labels.mean() if last is None else last[self.members]
+            return -float((((guesses - self.labels) / self.labels.std()) ** 2).mean())
         classes = len(np.unique(self.labels))
         if measure == 'balanced_accuracy':
             return 1 / classes

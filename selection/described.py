@@ -55,7 +55,7 @@ def describe(
         layer=search.space.layer,
         stage=search.stage,
         candidates=(
-            *_constant(search),
+            *_constant(search, data, measure),
             *(_candidate(search, net, evidence, measure) for net in nets),
         ),
         recommended=recommended.name,
@@ -79,11 +79,14 @@ def _provenance(search: Search, folder: pathlib.Path) -> Mapping[str, Any]:
     return {name: result[name] for name in ('device', 'versions', 'git_revision')}
 
 
-def _constant(search: Search) -> list[Candidate]:
+def _constant(search: Search, data: Data, measure: str) -> list[Candidate]:
     score = search.settings.constant
     if score is None:
         return []
-    return [Candidate('constant', 'always the largest class', 'constant', {}, 0, mean=score)]
+    label = ('always the largest class' if data.source.class_names else
+             'always the last value' if data.source.span else 'always the mean')  # fmt: skip
+    mean = -score if choice.MEASURES[measure].less_is_better else score
+    return [Candidate('constant', label, 'constant', {}, 0, mean=mean)]
 
 
 def _candidate(search: Search, net: Net, evidence: Evidence | None, measure: str) -> Candidate:

@@ -162,7 +162,7 @@ MISTAKES = [
     (['--data=digits', '--goal=log_loss>=0.2'], 'log_loss is to be <='),
     (['--data=digits', '--goal=loss<=0.2'], 'labels of digits are classes'),
     (['--data=digits', '--goal=cost<=0.2'], 'needs --costs=FILE'),
-    (['--data=series:shared.csv'], 'compare nets of it with sweep.py'),
+    (['--data=series:shared.csv'], 'shared.csv'),
     (['--data=folder:/nowhere'], '/nowhere'),
     (['--data=digits', '--costs=nowhere.csv'], 'nowhere.csv'),
     (['--data=digits', '--budgte=5m'], "Did you mean 'budget'"),

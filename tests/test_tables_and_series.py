@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import json
 
 import jax
@@ -16,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import models
 from configs import default, dense_small, plain_small, recurrent_small
+from data import splits
 from errors import UserError
 from evaluation.evaluate import evaluate_run
 from models import recurrent, summary
@@ -287,6 +289,32 @@ def test_no_row_of_a_series_is_in_two_splits_and_time_is_kept(tables, stopping):
     assert ('stopping' in pipeline.members) == stopping
 
 
+def test_folds_of_a_series_share_no_row_and_judge_every_window_once_in_each_repeat(tmp_path):
+    write(tmp_path / 'series.csv', ['x'], np.sin(np.arange(1500) / 7)[:, None])
+    span, before = 3 + 2, 1200 - 4
+    dealt = []
+    for repeat in range(2):
+        judged = []
+        for fold in range(4):
+            pipeline = load(series_config(
+                tmp_path / 'series.csv', dataset__window=3, dataset__horizon=2, dataset__folds=4,
+                dataset__fold=fold, dataset__repeat=repeat,
+            ))  # fmt: skip
+            train, held_out = pipeline.members['train'], pipeline.members['validation']
+            assert abs(train[:, None] - held_out).min() >= span
+            # Lost are the windows at the borders of stretches alone.
+            borders = 2 * (np.diff(held_out) > 1).sum() + 2
+            assert before - len(train) - len(held_out) <= borders * (span - 1)
+            assert pipeline.members['test'].tolist() == [*range(1200, 1496)]
+            judged.append(held_out)
+        assert sorted(np.concatenate(judged)) == [*range(before)]
+        assert np.ptp([len(held_out) for held_out in judged]) <= 40
+        dealt.append(judged[0].tolist())
+        groups = splits.group(pipeline.source, 'auto')
+        assert not any({*groups[a]} & {*groups[b]} for a, b in itertools.combinations(judged, 2))
+    assert dealt[0] != dealt[1]
+
+
 @pytest.mark.parametrize('kind', ['zscore', 'mean', 'min_max', 'min_max_signed'])
 def test_statistics_are_those_of_the_training_split(tmp_path, kind):
     generator = np.random.default_rng(0)
@@ -371,7 +399,7 @@ LONG = 'x\n' + '1\n2\n' * 60
 SERIES = [
     ('x\n1\n2\n', {}, '2 rows; config.dataset.window=24 and horizon=1 need 25 at least'),
     ('day,x\nmonday,1\n', {}, "line 2, column 'day': 'monday' is no number"),
-    (LONG, {'dataset__folds': 4}, 'config.dataset.folds=4 is not for a series'),
+    (LONG, {'dataset__folds': 4, 'dataset__window': 4}, 'windows before the test split are too few'),
     (LONG, {'dataset__split_seed': 1}, 'config.dataset.split_seed=1 is not for a series'),
     (LONG, {'dataset__group_by': 'column'}, 'config.dataset.group_by=column is not for a series'),
     (LONG, {'dataset__window': 40}, 'The validation split gets 24 of the 120 rows, fewer than'),

@@ -47,6 +47,10 @@ IDEAS = {
         'Ioffe and Szegedy 2015, Batch normalization: accelerating deep network training by '
         'reducing internal covariate shift',
     ),
+    'cell': Idea(
+        'gates that decide what a recurrent layer keeps, two in place of three', 'GRU',
+        'Cho et al. 2014',
+    ),
     'activation': Idea(
         'a smooth activation (GELU) in place of ReLU', 'ConvNeXt',
         'Hendrycks and Gimpel 2016, Gaussian error linear units (GELUs)',

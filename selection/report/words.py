@@ -115,7 +115,7 @@ def _answer(choice: Choice, chosen: Candidate) -> str:
 def _nothing(choice: Choice, chosen: Candidate) -> str:
     """Says that no net has learned anything."""
     constant = next(c for c in choice.candidates if c.role == 'constant')
-    same = 'the commonest class' if choice.classes else 'the same number'
+    same = 'the commonest class' if choice.classes else constant.label.removeprefix('always ')
     said = f'nothing beats always saying {same} ({_named(choice, constant.mean)})'
     if chosen.name != constant.name:
         said += (

@@ -10,6 +10,8 @@ SHARES = {'half': 0.5, 'quarter': 0.25}
 def stage(search: Search) -> Stage:
     """Trains the recommended net on parts of the images, a repeat each."""
     chosen = search.recommended()
+    if search.space.in_time:
+        return  # A part of a series is another series.
     if chosen is None or not search.record.repeats(chosen.name):
         return
     for net in parts(search, chosen):
