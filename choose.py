@@ -14,8 +14,9 @@ import command_line  # noqa: E402
 from errors import UserError  # noqa: E402
 
 _DATA = flags.DEFINE_string(
-    'data', None, 'Data set, such as folder:PATH, digits, tfds:NAME, table:PATH.csv or series:PATH.csv; '
-    'or --config.',
+    'data',
+    None,
+    'Data set, such as folder:PATH, digits, tfds:NAME, table:PATH or series:PATH; or --config.',
 )
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Training config whose recipe and length all nets have, with its data set.'

@@ -110,13 +110,19 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Returns all cells: those that differ least from the ladder's first."""
         trunks = [('plain', stages, False, head) for stages in self.plain for head in _HEADS]
-        trunks += [('residual', stages, skip, head)
-                   for stages in self.residual for skip in (True, False) for head in _HEADS]
+        trunks += [
+            ('residual', stages, skip, head)
+            for stages in self.residual
+            for skip in (True, False)
+            for head in _HEADS
+        ]
         trunks += [('residual', stages, True, 'average') for stages in self.large]
         grid = itertools.product(trunks, self.widths, self.sizes, self.rates)
         cells = [Cell('linear', size=self.sizes[0], rate=rate) for rate in self.rates]
-        cells += [Cell(family, stages, width, skip, head, size, rate)
-                  for (family, stages, skip, head), width, size, rate in grid]
+        cells += [
+            Cell(family, stages, width, skip, head, size, rate)
+            for (family, stages, skip, head), width, size, rate in grid
+        ]
         return sorted(cells, key=self._changes)
 
     def _changes(self, cell: Cell) -> int:

@@ -147,9 +147,7 @@ def _in_time_order(source: Source, dataset: Any, stopping_fraction: float) -> di
     return {name: parts[name] for name in SPLITS if name in parts}
 
 
-def _fold_in_time(
-    windows: np.ndarray, span: int, dataset: Any
-) -> tuple[np.ndarray, np.ndarray]:
+def _fold_in_time(windows: np.ndarray, span: int, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the windows to train on and those of the fold that is left out.
 
     Long stretches are dealt to the folds. What shares a row with the fold is not trained on:

@@ -167,8 +167,11 @@ class Space:
         """Returns nets that many people would take without asking."""
         if self.in_time:
             stacked = self._recurrent((64, 32))
-            return [dataclasses.replace(stacked, name='stacked-lstm',
-                                        label="LSTM of 64 and 32 units (Keras' examples)")]
+            return [
+                dataclasses.replace(
+                    stacked, name='stacked-lstm', label="LSTM of 64 and 32 units (Keras' examples)"
+                )
+            ]
         if size is None:
             return []
         wide = self.plain((1,) * min(2, self._stages(size)), size, width=8 * self._width)
@@ -244,12 +247,18 @@ class Space:
         field = 'model.units' if recurrent else 'model.hidden_units'
         if not net.fields[field]:
             return []  # The linear one has nothing that could be changed so.
-        wide = net.changed('wide', 'twice the units',
-                           {field: tuple(2 * units for units in net.fields[field])}, 4.0)
+        wide = net.changed(
+            'wide', 'twice the units', {field: tuple(2 * units for units in net.fields[field])}, 4.0
+        )
         other = ('gru', 'of GRU', 'Is GRU better than LSTM?', {'model.cell': 'gru'}, 0.75)
         if not recurrent:
-            other = ('gelu', 'with GELU', 'Is GELU better than ReLU?',
-                     {'model.activation': 'gelu'}, 1.0)
+            other = (
+                'gelu',
+                'with GELU',
+                'Is GELU better than ReLU?',
+                {'model.activation': 'gelu'},
+                1.0,
+            )
         name, label, text, fields, cost = other
         return [
             Question('width', 'Do twice the units help?', wide, net),

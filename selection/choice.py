@@ -195,25 +195,6 @@ class Gain:
 
 
 @dataclasses.dataclass(frozen=True)
-class Warm:
-    """What growing from the trained smaller net saved, and what it did to the result.
-
-    Attributes:
-      runs: that started warm.
-      seconds: they took.
-      scratch_seconds: as many runs from scratch take.
-      difference: by how much the warm net is better than the control from scratch.
-      half_width: of its interval. Both are None before the control ran.
-    """
-
-    runs: int
-    seconds: float
-    scratch_seconds: float
-    difference: float | None = None
-    half_width: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Choice:
     """What the method has found so far.
 
@@ -242,7 +223,6 @@ class Choice:
       learning_curve: of the recommended net, by images.
       twice_the_data: None where not known.
       spent: by stage.
-      warm: None where every run started from scratch.
       final_run: folder of the trained net, from the workdir; '' before.
       reproduce: commands.
     """
@@ -274,7 +254,6 @@ class Choice:
     learning_curve: tuple[Trained, ...] = ()
     twice_the_data: Gain | None = None
     spent: tuple[Spent, ...] = ()
-    warm: Warm | None = None
     final_run: str = ''
     reproduce: tuple[str, ...] = ()
 

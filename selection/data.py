@@ -1,7 +1,6 @@
 """The data set of a choice: who judges in which run, and what is sealed."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

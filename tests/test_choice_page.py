@@ -23,7 +23,6 @@ from selection.choice import (
     Opening,
     Spent,
     Trained,
-    Warm,
 )
 from selection.facts import Facts
 from selection.report import page, words
@@ -105,7 +104,6 @@ def seedlings():
                         Trained(1054, 0.945, 0.934, 0.956)),
         twice_the_data=Gain(0.012, 0.004, 0.02),
         spent=(Spent('ladder', 8, 1200.0), Spent('repeats', 24, 1800.0)),
-        warm=Warm(3, 100.0, 160.0, 0.001, 0.009),
         reproduce=('python choose.py --data=folder:photos/seedlings5 --budget=60m',),
     )  # fmt: skip
 
@@ -120,7 +118,7 @@ def without_verdicts():
         dataclasses.replace(c, runs=1, low=None, high=None) for c in seedlings().candidates
     )
     return change(
-        candidates=early, verdicts=(), resolution=None, confirmed=(), openings=(), warm=None,
+        candidates=early, verdicts=(), resolution=None, confirmed=(), openings=(),
         learning_curve=(), twice_the_data=None, finished=False, stage='ladder', goal=None,
     )  # fmt: skip
 
@@ -274,7 +272,6 @@ def test_the_page_has_the_answer_first_and_the_evidence_behind_it(tmp_path):
         '+0.1 (-0.7 to +0.9)',
         '94.4, 94.8',
         '93.0 to 96.2 %',
-        '38 % saved',
         'The budget was 60 minutes',
         EVIL,
         'stopped early: ' + EVIL,

@@ -399,7 +399,7 @@ LONG = 'x\n' + '1\n2\n' * 60
 SERIES = [
     ('x\n1\n2\n', {}, '2 rows; config.dataset.window=24 and horizon=1 need 25 at least'),
     ('day,x\nmonday,1\n', {}, "line 2, column 'day': 'monday' is no number"),
-    (LONG, {'dataset__folds': 4, 'dataset__window': 4}, 'windows before the test split are too few'),
+    (LONG, {'dataset__folds': 4, 'dataset__window': 4}, 'before the test split are too few'),
     (LONG, {'dataset__split_seed': 1}, 'config.dataset.split_seed=1 is not for a series'),
     (LONG, {'dataset__group_by': 'column'}, 'config.dataset.group_by=column is not for a series'),
     (LONG, {'dataset__window': 40}, 'The validation split gets 24 of the 120 rows, fewer than'),

@@ -46,7 +46,6 @@ def write(choice: Choice, folder: str | os.PathLike) -> None:
         final=_final(choice, pathlib.Path(folder)),
         delta=figures.size(choice.measure, choice.delta),
         budget=_budget(choice),
-        warm=_warm(choice),
         uncertain=words.uncertain(choice),
         glossary=GLOSSARY,
         device=_device(choice.device),
@@ -102,25 +101,6 @@ def _budget(choice: Choice) -> str:
     if choice.budget.runs is not None:
         limits.append(figures.count(choice.budget.runs, 'run'))
     return ' and '.join(limits)
-
-
-def _warm(choice: Choice) -> str:
-    """Says what growing from the trained smaller net saved and what it cost."""
-    warm = choice.warm
-    if warm is None:
-        return ''
-    saved = 1 - warm.seconds / warm.scratch_seconds if warm.scratch_seconds else 0.0
-    said = (
-        f'{figures.count(warm.runs, "run")} began with the weights of a smaller net and took '
-        f'{duration(warm.seconds)}, where from scratch {duration(warm.scratch_seconds)} are needed '
-        f'({100 * saved:.0f} % saved).'
-    )
-    if warm.difference is None or warm.half_width is None:
-        return f'{said} The control from scratch has not run.'
-    ends = warm.difference - warm.half_width, warm.difference + warm.half_width
-    shown = figures.change_with_interval(choice.measure, warm.difference, *ends)
-    unit = ' points' if MEASURES[choice.measure].is_share else ''
-    return f'{said} Against the control from scratch the result differs by {shown}{unit}.'
 
 
 def _device(device: dict[str, Any]) -> str:
