@@ -86,6 +86,22 @@ class Net:
             net = net.changed(*change)
         return net
 
+    def with_rate(self, rate: float) -> 'Net':
+        """Returns this net with another learning rate as its last change."""
+        net, last = self, self.changes[-1] if self.changes else None
+        if last and set(last.fields) == {_RATE}:
+            net = dataclasses.replace(
+                self, name=self.name.removesuffix(f'+{last.name}'),
+                label=self.label.removesuffix(f', {last.label}'), changes=self.changes[:-1],
+            )  # fmt: skip
+        return net.changed(f'rate{rate:.3g}', f'learning rate {rate:.3g}', {_RATE: rate})
+
+    def equals(self, other: 'Net') -> bool:
+        """Tells whether another net is the same, whatever its name: rates but for rounding."""
+        mine, its = dict(self.fields), dict(other.fields)
+        rates = (mine.pop(_RATE, math.nan), its.pop(_RATE, math.nan))
+        return mine == its and math.isclose(*rates)
+
     def at_rate(self, rate: float, decay: float | None = None) -> 'Net':
         """Returns this net with another learning rate (and weight decay), under the same name."""
         fields = {**self.fields, _RATE: rate}
@@ -208,14 +224,12 @@ class Space:
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
             ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
              {'model.width': 2 * width}, 4.0),
-            ('augment', *self._augmentation(), 1.0),
-            ('narrow', 'narrow', 'half the filters', 'Do half the filters suffice?',
-             {'model.width': max(1, width // 2)}, 0.25),
-            ('skip', 'no-skip', 'without skip connections', 'Does it do without skip connections?',
-             {'model.skip': False}, 1.0),
             ('head', 'flatten', 'with flatten and a dense layer of 128 units',
              'Is flatten with a dense layer better than global average pooling?',
              {'model.head.pooling': 'flatten', 'model.head.dense_units': (128,)}, 1.1),
+            ('augment', *self._augmentation(), 1.0),
+            ('skip', 'no-skip', 'without skip connections', 'Does it do without skip connections?',
+             {'model.skip': False}, 1.0),
             ('kernel', '5x5', 'with 5x5 kernels', 'Do 5x5 kernels help?',
              {'model.kernel_size': 5}, 25 / 9),
             ('activation', 'gelu', 'with GELU', 'Is GELU better than ReLU?',
@@ -227,6 +241,8 @@ class Space:
             ('normalization', 'min-max', 'with inputs from 0 to 1',
              'Is min-max normalisation of the inputs as good?',
              {'dataset.normalization': 'min_max'}, 1.0),
+            ('narrow', 'narrow', 'half the filters', 'Do half the filters suffice?',
+             {'model.width': max(1, width // 2)}, 0.25),
         ]  # fmt: skip
         return [
             Question(key, text, net.changed(name, label, fields, cost), net)

@@ -164,21 +164,27 @@ class Record:
 def recommend(record: Record, nets: Sequence[Net], delta: float) -> Net | None:
     """Returns the cheapest net whose mean is within delta / 2 of the highest.
 
-    Nets are judged on equally many runs: of those that have the most. None where none has any.
+    Nets are judged on equally many runs, the first ones: as many as two of them have at least, so
+    that no net is chosen for having been trained more often than the others. None where none has
+    any run.
     """
     counts = {net.name: _comparable(record, net) for net in nets}
-    most = max(counts.values(), default=0)
-    if not most:
+    enough = sorted(counts.values(), reverse=True)[:2]
+    if not any(enough):
         return None
-    finalists = [net for net in nets if counts[net.name] == most]
-    scores = {net.name: record.score(net.name, range(most)) for net in finalists}
+    runs = enough[-1] or enough[0]
+    finalists = [net for net in nets if counts[net.name] >= runs]
+    scores = {net.name: record.score(net.name, range(runs)) for net in finalists}
     highest = max(scores.values())
     good = [net for net in finalists if scores[net.name] >= highest - delta / 2]
     return min(good, key=lambda net: (record.price(net), net.name))
 
 
 def _comparable(record: Record, net: Net) -> int:
-    """Returns how many runs of a net count: whole repeats, or the first run alone."""
+    """Returns how many runs of a net there are from the first one on; none where one failed."""
     if record.failure(net.name):
         return 0
-    return record.repeats(net.name) * record.folds or int(0 in record.numbers(net.name))
+    there, count = {*record.numbers(net.name)}, 0
+    while count in there:
+        count += 1
+    return count

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from selection.search import Search, Stage
-from selection.stages import amount, finalists, joint, ladder, questions, repeats, tuning
+from selection.stages import amount, changes, finalists, joint, ladder, questions, repeats, tuning
 
 STAGES: dict[str, Callable[[Search], Stage]] = {
     'tuning': tuning.stage,
     'ladder': ladder.stage,
+    'changes': changes.stage,
     'repeats': repeats.stage,
     'questions': questions.stage,
     'joint': joint.stage,

@@ -1,6 +1,7 @@
 """The finalists: the best few and the cheapest as good, up to three repeats each."""
 
 from selection.candidates import Net, Question
+from selection.record import Run
 from selection.search import Search, Stage
 from selection.stages import repeats
 
@@ -13,9 +14,7 @@ def stage(search: Search) -> Stage:
         nets = pick(search)
         while len(nets) > 2 and not search.fits(repeats.level(search, nets, look), 1.0):
             nets.pop()
-        if len(nets) < 2 or not search.fits(repeats.level(search, nets, look), 1.0):
-            break
-        yield from search.train(repeats.level(search, nets, look))
+        yield from _fold_by_fold(search, nets, look)
     nets = [net for net in pick(search) if search.record.repeats(net.name)]
     best = search.recommended()
     if best and len(nets) > 1 and search.record.repeats(best.name):
@@ -23,6 +22,15 @@ def stage(search: Search) -> Stage:
             Question('', f'Is the net with {net.label} better than the recommended one?', net, best)
             for net in nets if net.name != best.name
         ])  # fmt: skip
+
+
+def _fold_by_fold(search: Search, nets: list[Net], look: int) -> Stage:
+    """Trains nets up to a look, or as far as the budget goes: equally many runs of each count."""
+    for run in search.runs(nets[0], look) if len(nets) > 1 else []:
+        row = [Run(net, run.number) for net in nets]
+        if not search.fits(row, 1.0):
+            return
+        yield from search.train(row)
 
 
 def pick(search: Search) -> list[Net]:

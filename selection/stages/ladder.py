@@ -3,6 +3,7 @@
 from selection.candidates import Net
 from selection.record import FINAL, Run
 from selection.search import Search, Stage
+from selection.stages import tuning
 
 SHARE = 0.5  # Of the budget, with the stage before.
 _DEAR = 0.02  # Of the budget: what a run of a baseline may take.
@@ -13,21 +14,47 @@ def stage(search: Search) -> Stage:
     """Trains the linear classifier, the baselines, and the rungs at each input size."""
     best: Net | None = None
     for size in search.space.sizes:
-        start = 0 if best is None or best.rung is None else max(0, best.rung - 1)
-        rungs = [search.tuned(net) for net in search.space.ladder(size)[start:]]
+        rungs = [search.tuned(net) for net in search.space.ladder(size)]
         if size == search.space.sizes[0]:
-            linear = search.tuned(search.space.linear())
-            first = [Run(rungs[0], 0), Run(linear, 0)]
-            if search.fits(first, 1.0):
-                search.propose([linear], 'linear')
-            yield from search.train(first[: 1 + (linear.name in search.nets)])
-        yield from climb(search, rungs)
-        if size == search.space.sizes[0]:
+            yield from _first(search, rungs[0])
+            yield from _from_below_or_the_middle(search, rungs)
             yield from _baselines(search)
+        else:
+            start = 0 if best is None or best.rung is None else max(0, best.rung - 1)
+            yield from climb(search, rungs[start:])
         best = max(
             (net for net in search.alive() if net.on_ladder),
             key=lambda net: _known(search.first(net)), default=None,
         )  # fmt: skip
+
+
+def _first(search: Search, smallest: Net) -> Stage:
+    """Trains the smallest rung and the linear classifier: an answer within a minute."""
+    linear = search.tuned(search.space.linear())
+    first = [Run(smallest, 0), Run(linear, 0)]
+    if search.fits(first, 1.0):
+        search.propose([linear], 'linear')
+    yield from search.train(first[: 1 + (linear.name in search.nets)])
+
+
+def _from_below_or_the_middle(search: Search, rungs: list[Net]) -> Stage:
+    """Climbs from the smallest rung; from the middle one where the budget is not for all.
+
+    Who has eight runs learns little from the smallest four nets. Below the middle the rungs are
+    then tried downwards, as long as they are as good.
+    """
+    if search.fits([Run(net, 0) for net in rungs], SHARE):
+        yield from climb(search, rungs)
+        return
+    middle = tuning.middle(search)
+    yield from climb(search, rungs[middle:])
+    best = max(_known(search.first(net)) for net in rungs[middle:])
+    for net in reversed(rungs[1:middle]):
+        if search.fits([Run(net, 0)], SHARE):
+            search.propose([net], 'ladder')
+            yield from search.train([Run(net, 0)])
+        if not _known(search.first(net)) >= best - search.settings.delta / 2:
+            return
 
 
 def climb(search: Search, rungs: list[Net]) -> Stage:

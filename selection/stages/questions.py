@@ -1,4 +1,6 @@
-"""One question at a time (width, skip connections, ...) at the chosen rung and one larger."""
+"""One question at a time (width, skip connections, ...) at the chosen net and one rung larger."""
+
+from collections.abc import Iterator
 
 from selection.candidates import Net, Question
 from selection.record import Run
@@ -6,6 +8,7 @@ from selection.search import Search, Stage
 
 SHARE = 0.87  # Of the budget, with the stages before.
 _NEAR_POINTS = 3.0
+_RATE = 'optimizer.learning_rate'
 
 
 def stage(search: Search) -> Stage:
@@ -19,41 +22,60 @@ def stage(search: Search) -> Stage:
         yield from _to_a_repeat(search, reference)
         if not search.record.repeats(reference.name):
             return
-        asked = yield from _ask(search, search.space.questions(reference))
+        questions = [*_adopted(search, reference), *search.space.questions(reference)]
+        asked = yield from _ask(search, questions, reference)
         if asked:
             search.answer_all(asked)
 
 
-def _ask(search: Search, questions: list[Question]):
+def _adopted(search: Search, net: Net) -> Iterator[Question]:
+    """Yields what was asked when a net got its changes: does it need each of them?"""
+    if net.rung is None:
+        return
+    rung = search.space.ladder(net.size)[net.rung].at_rate(net.fields[_RATE])
+    for dropped in net.changes:
+        without = rung
+        for change in net.changes:
+            without = without if change is dropped else without.changed(*change)
+        for question in search.space.questions(without):
+            if question.net.equals(net):
+                yield Question(question.key, question.text, net, without)
+
+
+def _ask(search: Search, questions: list[Question], reference: Net):
     """Trains what is affordable; returns the questions that have an answer."""
     asked = []
     for question in questions:
-        first, repeat = [Run(question.net, 0)], search.runs(question.net, 1)
+        other = question.reference if question.net.name == reference.name else question.net
+        first, repeat = [Run(other, 0)], search.runs(other, 1)
         if not search.fits(repeat, SHARE):
             continue
-        search.propose([question.net], 'question')
+        search.propose([other], 'question')
         yield from search.train(first)
-        apart = search.first(question.reference) - search.first(question.net)
+        apart = search.first(reference) - search.first(other)
         if not apart <= _NEAR_POINTS * search.settings.points:
-            if not search.record.failure(question.net.name):
+            if not search.record.failure(other.name):
                 points = f'{apart / search.settings.points:.1f} points'
-                search.gone[question.net.name] = f'{points} worse in its first run'
+                search.gone[other.name] = f'{points} worse in its first run'
             continue
         yield from search.train(repeat)
-        if search.record.repeats(question.net.name):
+        if search.record.repeats(other.name):
             asked.append(question)
     return asked
 
 
 def _larger(search: Search, net: Net) -> Net | None:
-    """Returns the next rung of the ladder; None where it is surely worse."""
-    if net.rung is None or not net.on_ladder:
+    """Returns the next rung of the ladder with the net's changes; None if it is surely worse."""
+    if net.rung is None:
         return None
     above = search.space.ladder(net.size)[net.rung + 1 : net.rung + 2]
-    return search.tuned(above[0]) if above and above[0].name not in search.gone else None
+    if not above:
+        return None
+    larger = above[0].like(net) if net.changes else search.tuned(above[0])
+    return None if larger.name in search.gone else larger
 
 
 def _to_a_repeat(search: Search, net: Net) -> Stage:
     if search.fits(search.runs(net, 1), SHARE):
-        search.propose([net], 'ladder')
+        search.propose([net], 'question' if net.changes else 'ladder')
         yield from search.train(search.runs(net, 1))

@@ -9,22 +9,29 @@ from selection.candidates import Net
 from selection.search import Search, Stage
 
 SHARE = 0.15  # Of the budget.
+_MOST_SHARE = 0.3  # Where that is too little for three rates of one net.
 _STEP = math.sqrt(10)
 _MOST_BEYOND = 2  # Rates tried beyond an edge.
 _DECAYS = (0.2, 5.0)  # Times the base's weight decay.
 
 
+def middle(search: Search) -> int:
+    """Returns the place of the middle rung on the ladder of the smallest input size."""
+    rungs = len(search.space.ladder(search.space.sizes[0]))
+    return (rungs - 1) // 2
+
+
 def stage(search: Search) -> Stage:
     """Finds `search.rates`, of the smallest rung and of all others, and `search.decay`."""
     ladder = search.space.ladder(search.space.sizes[0])
-    middle = ladder[min(len(ladder) - 1, max(1, len(ladder) // 2 - 1))]
-    wanted = [(ladder[0], ladder[0].name), (middle, '')]
+    of_most = ladder[middle(search)]
+    wanted = [(ladder[0], ladder[0].name), (of_most, '')]
     if not search.fits([run for net, _ in wanted for run in _three(search, net)], SHARE):
         wanted = wanted[1:]  # The rate of most nets goes first.
     for net, key in wanted:
-        if search.fits(_three(search, net), SHARE):
+        if search.fits(_three(search, net), SHARE if len(wanted) > 1 else _MOST_SHARE):
             yield from tune(search, net, key)
-    yield from _tune_decay(search, middle)
+    yield from _tune_decay(search, of_most)
 
 
 def tune(search: Search, net: Net, key: str) -> Stage:
@@ -37,7 +44,7 @@ def tune(search: Search, net: Net, key: str) -> Stage:
             break
         rates.append(best * _STEP if best == max(rates) else best / _STEP)
         beyond = _runs(search, net, rates[-1])
-        if not search.fits(beyond, SHARE):
+        if not search.fits(beyond, _MOST_SHARE):
             rates.pop()
             break
         yield from search.train(beyond)
