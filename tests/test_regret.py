@@ -209,7 +209,7 @@ def test_a_table_is_made_and_gone_on_with(tmp_path, monkeypatch):
         return regret_make.Maker('digits', '', path, 1, 'make')
 
     first = maker()
-    assert [runs for _, runs, _ in first.forecast()] == [2, 2, 4, 0, 4, 0]
+    assert [runs for _, runs, _ in first.forecast()] == [4, 4, 0, 4, 0]
     assert not first.make(tmp_path / 'runs', 0, Interruption())
     assert first.make(tmp_path / 'runs', 1, Interruption())
     cell = Cell('linear')
