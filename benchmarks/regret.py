@@ -6,6 +6,7 @@
   python benchmarks/regret.py --do=make --set=seedlings --source=folder:PATH
   python benchmarks/regret.py --do=make --set=digits --cells=42    a part of it, for a trial
   python benchmarks/regret.py --do=replay --set=digits             regret of all choosers
+  python benchmarks/regret.py --do=live --set=digits               regret of choose.py itself
   python benchmarks/regret.py --do=calibrate --set=digits          how often verdicts are wrong
   python benchmarks/regret.py --do=replay --json=FILE              on all tables, with the figures
 
@@ -30,7 +31,9 @@ from benchmarks.regret_cells import as_cell
 from benchmarks.regret_table import Table
 from errors import UserError
 
-_DO = flags.DEFINE_enum('do', None, ['make', 'replay', 'calibrate'], 'What to do.', required=True)
+_DO = flags.DEFINE_enum(
+    'do', None, ['make', 'replay', 'live', 'calibrate'], 'What to do.', required=True
+)
 _SETS = flags.DEFINE_list('set', [], 'Data sets; for replays by default all that have tables.')
 _SOURCE = flags.DEFINE_string(
     'source', '', 'Where the images of the set are, if not in the usual place.'
@@ -41,23 +44,29 @@ _CELLS = flags.DEFINE_integer('cells', 0, 'Make so many of the cells; 0: all.', 
 _HOURS = flags.DEFINE_float('hours', 1e6, 'Begin no more runs after so many hours.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Say what would be trained, and how long it takes.')
 _REPLAYS = flags.DEFINE_integer('replays', 300, 'Of each chooser at each budget.', lower_bound=1)
+_RUNS = flags.DEFINE_integer('runs', 5, 'Live runs.', lower_bound=1)
 _COMPARED = flags.DEFINE_integer('compared', 400, 'Pairs of nets, for calibration.', lower_bound=1)
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _GOAL_SHARE = 0.1
 
 
-def make(name: str) -> None:
-    """Makes the table of a data set, as far as the time goes."""
+def _maker(name: str) -> Any:
     from benchmarks.regret_cells import PLANS
     from benchmarks.regret_make import Maker
-    from training.interruption import Interruption
 
     if name not in PLANS:
         raise UserError(f'There is no data set {name!r}; there are {", ".join(PLANS)}.')
     given = [re.sub('(--source=[a-z]+:).*', r'\1PATH', word) for word in sys.argv[1:]]
     command = ' '.join(['python', 'benchmarks/regret.py', *given])
-    maker = Maker(name, _SOURCE.value, _path(name), _CELLS.value, command)
+    return Maker(name, _SOURCE.value, _path(name), _CELLS.value, command)
+
+
+def make(name: str) -> None:
+    """Makes the table of a data set, as far as the time goes."""
+    from training.interruption import Interruption
+
+    maker = _maker(name)
     parts = maker.forecast()
     shapes = len({cell.shape for cell in maker.cells})
     print(f'{name}: {len(maker.cells)} cells in {shapes} shapes; lacking:')
@@ -165,6 +174,27 @@ def _show_all(figures: dict[str, Any]) -> None:
             print(f'| {chooser} | {said[0]} | {said[1]} |')
 
 
+def live(names: Sequence[str]) -> dict[str, Any]:
+    """Returns the regret of choose.py on each data set, with the budget of the goal; prints it."""
+    from benchmarks import regret_live
+    from training.interruption import Interruption
+
+    figures = {}
+    for name in names:
+        folder = pathlib.Path(_WORKDIR.value, name)
+        maker = _maker(name)
+        maker.path = folder / 'live.npz'
+        budget = _GOAL_SHARE * maker.table.whole()
+        with Interruption() as signals:
+            cells = regret_live.live(maker, budget, _RUNS.value, folder, signals)
+        returned = {str(number): [cell] for number, cell in enumerate(cells)} | {'all': cells}
+        found = regret_score.regrets(maker.table.judged(), returned)
+        figures[name] = {'seconds': budget} | {run: f._asdict() for run, f in found.items()}
+        print(f'{name}: choose.py in {budget:.0f} s; regret in points (95 %): '
+              + ', '.join(f'{run}: {_cell(f._asdict())}' for run, f in found.items()))  # fmt: skip
+    return figures
+
+
 def calibrate(names: Sequence[str]) -> dict[str, Any]:
     """Returns how often verdicts are wrong, by data set, and prints it."""
     figures = {}
@@ -200,7 +230,7 @@ def main(argv: list[str]) -> None:
             for name in names:
                 make(name)
             return
-        figures = replay(names) if _DO.value == 'replay' else calibrate(names)
+        figures = {'replay': replay, 'live': live, 'calibrate': calibrate}[_DO.value](names)
         report.write(json.loads(json.dumps(figures)))
     except UserError as error:
         sys.exit(str(error))

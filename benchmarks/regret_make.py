@@ -37,14 +37,13 @@ _OVERHEAD_SECONDS, _FLOPS_PER_SECOND, _COMPILE_SECONDS = 0.5, 2e10, 4.0
 _BACKWARD = 3  # Times the FLOPs of the forward pass.
 
 
-def _config(base: Any, key: Key) -> Any:
-    """Returns the training config of a run."""
-    fields = key.cell.fields(base.optimizer.learning_rate)
+def _config(base: Any, key: Key, fields: Mapping[str, Any]) -> Any:
+    """Returns the training config of a run, of a net with these fields."""
     config = default.get_config(base.dataset.name, fields['model.family'])
     values = default.flatten(base)
     part, (repeat, fold) = _PARTS[key.kind], divmod(key.number, FOLDS)
     config.update_from_flattened_dict(
-        {name: v for name, v in values.items() if not name.startswith('model.')} | fields
+        {name: v for name, v in values.items() if not name.startswith('model.')} | dict(fields)
     )
     epochs = base.epochs / part
     config.update_from_flattened_dict({
@@ -67,6 +66,12 @@ class Maker:
       cells: how many of the plan's cells, the first ones; 0 for all.
       command: that makes it.
 
+    Attributes:
+      table: as far as it is made.
+      base: training config, the recipe of all cells.
+      cells: that the table will hold.
+      fields: config fields of cells that are none of a plan's.
+
     Raises:
       UserError: the data set cannot be read, or is not that of the table.
     """
@@ -74,6 +79,7 @@ class Maker:
     def __init__(self, name: str, data: str, path: pathlib.Path, cells: int, command: str):
         self.plan, self.path = PLANS[name], path
         self._once = Once()
+        self.fields: dict[Cell, dict[str, Any]] = {}
         self.base = _recipe(self.plan, data or self.plan.data, name)
         self.data = Data(self.base, Console(quiet=True))
         self.cells = self.plan.cells()[: cells or None]
@@ -202,14 +208,16 @@ class Maker:
             for done, (shape, of_shape) in enumerate(by_shape.items(), 1):
                 if time.monotonic() >= until or signals.received:
                     return False
-                self._train(of_shape, workdir, signals)
+                self.train(of_shape, workdir, signals)
                 print(f'{name}: {done} of {len(by_shape)} shapes, {shape.family} {shape.stages}, '
                       f'width {shape.width}', flush=True)  # fmt: skip
         return not signals.received
 
-    def _train(self, keys: Sequence[Key], workdir: pathlib.Path, signals: Interruption) -> None:
+    def train(self, keys: Sequence[Key], workdir: pathlib.Path, signals: Interruption) -> None:
         """Trains runs that share their programs, and takes what came of them."""
-        configs = [_config(self.base, key) for key in keys]
+        usual = self.base.optimizer.learning_rate
+        fields = [self.fields.get(key.cell) or key.cell.fields(usual) for key in keys]
+        configs = [_config(self.base, *each) for each in zip(keys, fields, strict=True)]
         folders = [workdir / _folder(key) for key in keys]
         trained = many.train_many(
             configs, folders, quiet=True, how=many.SEQUENTIAL, once=self._once, signals=signals

@@ -1,13 +1,14 @@
 """The state of a choice while its stages go on; what they propose, train and are told."""
 
 import dataclasses
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator, Iterable, Sequence
 from typing import Protocol
 
 from selection.candidates import Net, Question, Space
 from selection.choice import Answered
 from selection.record import TUNING, Record, Run, recommend
-from selection.verdict import Evidence, Verdict, holm
+from selection.verdict import LEVEL, Evidence, Verdict, holm
 
 # What a stage is: it yields runs that shall be trained next, and finds in the record what came.
 Stage = Generator[list[Run], None, None]
@@ -138,6 +139,10 @@ class Search:
         there = 0 in self.record.numbers(net.name)
         return self.record.score(net.name, [0]) if there else float('nan')
 
+    def judged(self) -> list[Net]:
+        """Returns the nets that have their first run, also those that were left."""
+        return [net for net in self.nets.values() if not math.isnan(self.first(net))]
+
     def repeated(self) -> list[Net]:
         """Returns the nets of which a repeat is complete, that are still there."""
         return [net for net in self.alive() if self.record.repeats(net.name)]
@@ -147,7 +152,9 @@ class Search:
         found = recommend(self.record, self.alive(), self.settings.delta)
         constant = self.settings.constant
         if found and constant is not None and self.record.repeats(found.name):
-            low, _ = self._evidence().interval(found.name)
+            # The best of many guesses looks better than a guess (Bonferroni).
+            coverage = 1 - 0.05 / len(self.repeated())
+            low, _ = self._evidence().interval(found.name, coverage)
             if low <= constant:  # Nothing is learned: of nets that only guess the smallest.
                 return min(self.alive(), key=lambda net: (self.record.price(net), net.name))
         return found
@@ -160,15 +167,24 @@ class Search:
         """Returns the run of a net by which recipes are chosen, and no verdict is given."""
         return [Run(net, TUNING)]
 
-    def answer_all(self, questions: Sequence[Question]) -> None:
-        """Gives and keeps the verdicts on questions that are asked together, by Holm's rule."""
+    def answer_all(self, questions: Sequence[Question], looked_at: int = 0) -> None:
+        """Gives and keeps the verdicts on questions that are asked together, by Holm's rule.
+
+        Args:
+          questions: of one stage.
+          looked_at: among how many nets those in question were the best-looking; asking about the
+            best of many is asking about all of them.
+        """
         pairs = [(question.net.name, question.reference.name) for question in questions]
-        verdicts = holm(self._evidence(), pairs, self.settings.delta)
+        asked = [name for pair in pairs for name in pair]  # Some were left meanwhile.
+        level = LEVEL * len(pairs) / max(len(pairs), looked_at)
+        verdicts = holm(self._evidence(asked), pairs, self.settings.delta, level)
         for question, verdict in zip(questions, verdicts, strict=True):
             self._keep(question.text, question.key, verdict)
 
-    def _evidence(self) -> Evidence:
-        return self.record.evidence([net.name for net in self.repeated()])
+    def _evidence(self, asked: Iterable[str] = ()) -> Evidence:
+        names = [net.name for net in self.repeated()]
+        return self.record.evidence([*dict.fromkeys([*names, *asked])])
 
     def _keep(self, text: str, idea: str, verdict: Verdict) -> None:
         pair = (self.stage, verdict.name, verdict.reference)

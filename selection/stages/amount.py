@@ -3,7 +3,7 @@
 from selection.candidates import Net
 from selection.search import Search, Stage
 
-SHARE = 0.95  # Of the budget, with the stages before.
+SHARE = 0.96  # Of the budget, with the stages before.
 SHARES = {'half': 0.5, 'quarter': 0.25}
 
 

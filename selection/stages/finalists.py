@@ -18,10 +18,11 @@ def stage(search: Search) -> Stage:
     nets = [net for net in pick(search) if search.record.repeats(net.name)]
     best = search.recommended()
     if best and len(nets) > 1 and search.record.repeats(best.name):
-        search.answer_all([
+        questions = [
             Question('', f'Is the net with {net.label} better than the recommended one?', net, best)
             for net in nets if net.name != best.name
-        ])  # fmt: skip
+        ]  # fmt: skip
+        search.answer_all(questions, looked_at=len(search.judged()))
 
 
 def _fold_by_fold(search: Search, nets: list[Net], look: int) -> Stage:

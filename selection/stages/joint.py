@@ -11,7 +11,7 @@ from selection.record import Run
 from selection.search import Search, Stage
 from selection.stages import repeats
 
-SHARE = 0.92  # Of the budget, with the stages before.
+SHARE = 0.94  # Of the budget, with the stages before.
 
 
 def stage(search: Search) -> Stage:

@@ -6,7 +6,7 @@ from selection.candidates import Net, Question
 from selection.record import Run
 from selection.search import Search, Stage
 
-SHARE = 0.87  # Of the budget, with the stages before.
+SHARE = 0.9  # Of the budget, with the stages before.
 _NEAR_POINTS = 3.0
 _RATE = 'optimizer.learning_rate'
 
