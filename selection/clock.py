@@ -89,10 +89,11 @@ class Clock:
         return max(0.0, self.total - self.spent())
 
     def price(self, runs: Sequence[Run], record: Record) -> float:
-        """Returns what runs will take."""
+        """Returns what runs will take: the longest at least, whatever the number of workers."""
         if self._amount.runs is not None:
             return float(len(runs))
-        return sum(record.seconds(run.net) for run in runs) / self._workers
+        seconds = [record.seconds(run.net) for run in runs]
+        return max(sum(seconds) / self._workers, *seconds, 0.0)
 
     def deadline(self, part: float) -> float:
         """Returns by `time.monotonic()` when so much of the budget is spent; infinite for runs."""

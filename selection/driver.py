@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -162,7 +163,14 @@ class Driver:
         with (
             chart.live(self.console) as self.draw,
             Interruption() as self.signals,
-            Call(self.study, self.signals, self.console, math.inf, self._called) as self.call,
+            Call(
+                self.study,
+                self.signals,
+                self.console,
+                math.inf,
+                self._called,
+                self._workers_on_cpu(),
+            ) as self.call,
         ):
             self.clock = Clock(
                 self.request.budget, before['seconds'], self._started, self._final_price,
@@ -185,6 +193,14 @@ class Driver:
             return False
         self.save(finished=True, **confirm.judge(self, folders))
         return True
+
+    def _workers_on_cpu(self) -> int:
+        """Returns two where there are cores for them: one leaves cores idle while it compiles.
+
+        But one where latency counts, which the other would disturb.
+        """
+        latency = 'latency_ms' in (*self.request.limits, self.request.cost)
+        return 1 if latency or (os.cpu_count() or 1) < 2 else 2
 
     def _introduce(self) -> None:
         """Says what will be chosen from what, and how."""

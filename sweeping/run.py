@@ -75,6 +75,7 @@ class Call:
       console: says what happens.
       deadline: by `time.monotonic()`; infinite where there is none.
       said: how a point is called, from its values; by default by its factors.
+      workers_on_cpu: how many there are on a CPU where the config leaves it open.
 
     Attributes:
       control: what the threads share.
@@ -88,6 +89,7 @@ class Call:
         console: Console,
         deadline: float,
         said: Callable[[Mapping[str, Any]], str] | None = None,
+        workers_on_cpu: int = 1,
     ):
         first = Worker(study.folder / 'workers')
         config = study.config
@@ -108,7 +110,8 @@ class Call:
         self.total = total_points(config)
         mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
         self.log = mlflow.log if mlflow else None
-        self.processes = first.with_others(config.workers or first.devices)
+        usual = workers_on_cpu if first.platform == 'cpu' else first.devices
+        self.processes = first.with_others(config.workers or usual)
 
     def __enter__(self) -> 'Call':
         return self
