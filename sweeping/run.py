@@ -110,8 +110,8 @@ class Call:
         self.total = total_points(config)
         mlflow = tracking.MLflow(study.folder, console) if config.tracking == 'mlflow' else None
         self.log = mlflow.log if mlflow else None
-        usual = workers_on_cpu if first.platform == 'cpu' else first.devices
-        self.processes = first.with_others(config.workers or usual)
+        least = workers_on_cpu if first.platform == 'cpu' else 1
+        self.processes = first.with_others(config.workers or max(least, first.devices))
 
     def __enter__(self) -> 'Call':
         return self
