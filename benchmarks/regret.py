@@ -14,6 +14,7 @@ Making, replaying, and making again: cells that replays return are judged by the
 until then their share is printed. docs/regret.md says what is measured, and how.
 """
 
+import collections
 import json
 import pathlib
 import re
@@ -113,8 +114,8 @@ def _wish(table: Table, returned: Sequence[Any], asked: Sequence[Any]) -> bool:
 def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, Any]:
     """Returns the figures of a table.
 
-    With `returned`, the cells that any chooser returned at the budget of the goal, and `asked`, the
-    runs that Leadline would have bought, had they been there.
+    With `returned`, the cells that any chooser returned at the budget of the goal, the commonest
+    first, and `asked`, the runs that Leadline would have bought, had they been there.
     """
     choosers = regret_replay.choosers(table, others)
     replayed = {
@@ -124,7 +125,10 @@ def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, A
     }
     judged = table.judged()
     found = regret_score.regrets(judged, {name: each.returned for name, each in replayed.items()})
-    goal = [each.returned for (_, share), each in replayed.items() if share == _GOAL_SHARE]
+    goal = collections.Counter(
+        cell for (_, share), each in replayed.items() if share == _GOAL_SHARE
+        for cell in each.returned if cell
+    )  # fmt: skip
     return {
         'cells': len(table.cells),
         'judged': len(judged.cells),
@@ -132,7 +136,7 @@ def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, A
         'replays': count,
         'regret': {chooser: {share: found[chooser, share]._asdict() for share in SHARES}
                    for chooser in choosers},
-        'returned': sorted({cell for cells in goal for cell in cells if cell}),
+        'returned': [cell for cell, _ in goal.most_common()],
         'asked': sorted(set.union(*(replayed['Leadline', share].asked for share in SHARES))),
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ SHORT = [
     '--config.optimizer.warmup_epochs=1', '--config.evaluate_every_epochs=5',
     '--config.pictures=False', '--config.augment=none', '--max_flops=3.2e5',
 ]  # fmt: skip
-BUDGET = 20
+BUDGET = 28
 
 
 def start(workdir, *arguments, budget=BUDGET):

@@ -1,6 +1,7 @@
 """Repeats of the rungs near the best, equally many for all; clearly inferior nets leave."""
 
 import itertools
+import math
 
 from selection.candidates import Net, Question
 from selection.record import Run
@@ -19,6 +20,10 @@ def stage(search: Search) -> Stage:
     changed = [net for net in contenders if net.changes]
     contenders = [net for net in contenders if net not in changed[_MOST_CHANGED:]]
     contenders += [net for net in _beside(search, contenders) if net not in contenders]
+    if len(contenders) == 1:  # What is it better than?
+        others = [net for net in search.alive() if net not in contenders]
+        known = [net for net in others if not math.isnan(search.first(net))]
+        contenders += sorted(known, key=search.first)[-1:]
     while len(contenders) > 2 and not search.fits(level(search, contenders, 1), SHARE):
         contenders.remove(_least_promising(search, contenders))
     for look in range(1, LOOKS + 1):
@@ -78,6 +83,13 @@ def compare(search: Search, contenders: list[Net]) -> None:
             where = f' at {larger.size} pixels' if len(search.space.sizes) > 1 else ''
             questions.append(Question('depth', f'{text}{where}?', larger, smaller))
     questions += _sizes(search, rungs)
+    linear = [net for net in nets if search.roles[net.name] == 'linear']
+    if linear and rungs:
+        best = max(rungs, key=lambda net: search.record.score(net.name))
+        plural = '' if best.depth == 1 else 's'
+        text = f'{best.depth} {search.space.layer}{plural} better than the linear classifier?'
+        text = f'{"Are" if plural else "Is"} {text}'
+        questions.append(Question('', text, best, linear[0]))
     if questions:
         search.answer_all(questions)
     leave(search, nets)
