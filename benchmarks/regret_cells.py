@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 _STEP = math.sqrt(10)
-_DENSE_UNITS = (128,)
+DENSE_UNITS = (128,)
 
 
 class Cell(NamedTuple):
@@ -48,7 +48,7 @@ class Cell(NamedTuple):
         if self.family == 'residual' and not self.skip:
             fields['model.skip'] = False
         if self.head == 'flatten':
-            fields |= {'model.head.pooling': 'flatten', 'model.head.dense_units': _DENSE_UNITS}
+            fields |= {'model.head.pooling': 'flatten', 'model.head.dense_units': DENSE_UNITS}
         return fields
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.regret_cells import Cell
+from benchmarks.regret_cells import DENSE_UNITS, Cell
 from benchmarks.regret_table import FULL, NINTH, THIRD, Key, Stored, Table
 from selection import stages
 from selection.candidates import Net, Question, Space
@@ -39,6 +39,13 @@ class TableSpace(Space):
     def ladder(self, size: int | None) -> list[Net]:
         rungs = [net for net in super().ladder(size) if self._there(net)]
         return [dataclasses.replace(net, rung=i) for i, net in enumerate(rungs)]
+
+    def baselines(self, size: int | None) -> list[Net]:
+        """Returns the one of those of choose.py that has its like in a table: two flat blocks."""
+        two = next(net for net in super().ladder(size) if net.depth == 2)
+        flat = {'model.head.pooling': 'flatten', 'model.head.dense_units': DENSE_UNITS}
+        two = two.changed('flatten', 'with flatten and a dense layer', flat)
+        return [two] if self._there(two) else []
 
     def questions(self, net: Net) -> list[Question]:
         return [question for question in super().questions(net) if self._there(question.net)]

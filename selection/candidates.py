@@ -180,7 +180,7 @@ class Space:
         return [dataclasses.replace(net, rung=i) for i, net in enumerate(rungs)]
 
     def baselines(self, size: int | None) -> list[Net]:
-        """Returns nets that many people would take without asking."""
+        """Returns nets that many people would take without asking, the cheapest first."""
         if self.in_time:
             stacked = self._recurrent((64, 32))
             return [
@@ -197,7 +197,7 @@ class Space:
         )
         resnet = self.residual(_RESNET, size)
         rungs = {rung.name: rung for rung in self.ladder(size)}
-        return [rungs.get(resnet.name, resnet), self._two_blocks(size), wide]
+        return [self._two_blocks(size), rungs.get(resnet.name, resnet), wide]
 
     def _two_blocks(self, size: int) -> Net:
         """Returns the net of Keras' beginner examples: two blocks, flatten, dense, Adam."""
@@ -222,11 +222,11 @@ class Space:
             return []  # The linear classifier has nothing that could be changed so.
         width = net.fields['model.width']
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
-            ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
-             {'model.width': 2 * width}, 4.0),
             ('head', 'flatten', 'with flatten and a dense layer of 128 units',
              'Is flatten with a dense layer better than global average pooling?',
              {'model.head.pooling': 'flatten', 'model.head.dense_units': (128,)}, 1.1),
+            ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
+             {'model.width': 2 * width}, 4.0),
             ('augment', *self._augmentation(), 1.0),
             ('skip', 'no-skip', 'without skip connections', 'Does it do without skip connections?',
              {'model.skip': False}, 1.0),

@@ -1,4 +1,4 @@
-"""Changes: what may be asked at a net, one run each at the best rung, going on from what is better.
+"""Changes: what may be asked at a net, one run each at the best one, going on from what is better.
 
 A single run shows the large effects and no small ones; what comes near the best is repeated in the
 next stages, and verdicts are given there. A change may need another learning rate, and its program
@@ -13,7 +13,7 @@ from selection.candidates import Net
 from selection.record import Run
 from selection.search import Search, Stage
 
-SHARE = 0.6  # Of the budget, with the stages before.
+SHARE = 0.7  # Of the budget, with the stages before.
 _RATE = 'optimizer.learning_rate'
 _STEP = math.sqrt(10)
 _SURE = 1.64  # Standard errors of a difference on the images of one fold: 5 % of equal nets.
@@ -21,11 +21,11 @@ _HARM_POINTS = 3.0
 
 
 def stage(search: Search) -> Stage:
-    """Trains changed nets, from the best rung on; from a lower one where that is too dear."""
-    rungs = [net for net in search.alive() if net.on_ladder and not math.isnan(search.first(net))]
-    for rung in sorted(rungs, key=search.first, reverse=True):
+    """Trains changed nets, from the best so far on; from the next where that is too dear."""
+    nets = [net for net in search.judged() if net.name not in search.gone and net.depth]
+    for net in sorted(nets, key=search.first, reverse=True):
         before = len(search.nets)
-        yield from _climb(search, search.tuned(rung))
+        yield from _climb(search, search.tuned(net))
         if len(search.nets) > before:
             return
 

@@ -17,6 +17,8 @@ def stage(search: Search) -> Stage:
         rungs = [search.tuned(net) for net in search.space.ladder(size)]
         if size == search.space.sizes[0]:
             yield from _first(search, rungs[0])
+            if len(search.space.sizes) == 1:
+                yield from _baselines(search, 1)
             yield from _from_below_or_the_middle(search, rungs)
             yield from _baselines(search)
         else:
@@ -76,12 +78,12 @@ def climb(search: Search, rungs: list[Net]) -> Stage:
             return
 
 
-def _baselines(search: Search) -> Stage:
-    """Trains each baseline at the second size, or at the first where that is dear."""
+def _baselines(search: Search, most: int | None = None) -> Stage:
+    """Trains each baseline (the first so many) at the second size, or the first if that is dear."""
     sizes = search.space.sizes
     small = search.space.baselines(sizes[0])
     usual = search.space.baselines(sizes[1]) if len(sizes) > 1 else small
-    for larger, smaller in zip(usual, small, strict=True):
+    for larger, smaller in [*zip(usual, small, strict=True)][:most]:
         price = search.budget.price([Run(larger, 0)], search.record)
         net = search.tuned(larger if price <= _DEAR * search.budget.total else smaller)
         with_its_confirmation = [Run(net, number) for number in range(1 + FINAL)]
