@@ -301,6 +301,7 @@ class Driver:
             images=images,
             scores=self.scores(found),
             seconds=replicate.seconds['total'],
+            compile_seconds=replicate.seconds['compile'],
             facts=point.facts,
             folder=replicate.folder,
         )

@@ -40,6 +40,7 @@ class Outcome:
       images: index [n] of the images that it was judged by, of those that are not the test's.
       scores: float [n] of each of them; more is better.
       seconds: that it took; without what a net of the same shape has compiled before.
+      compile_seconds: of these.
       facts: of the net: `parameters`, `flops`, and where it was measured `latency_ms`.
       folder: of the run.
       failed: why there are no scores; '' where there are.
@@ -49,6 +50,7 @@ class Outcome:
     images: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
     scores: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     seconds: float = 0.0
+    compile_seconds: float = 0.0
     facts: Mapping[str, float] = dataclasses.field(default_factory=dict)
     folder: str = ''
     failed: str = ''
@@ -147,18 +149,23 @@ class Record:
 
     def seconds(self, net: Net) -> float:
         """Predicts how long a run of a net takes: as its others, or those of a similar net."""
-        mine = [o.seconds for (of, _), o in self.outcomes.items() if of == net.name and o.seconds]
-        if mine:
-            return float(np.mean(mine))
-        known: dict[str, list[float]] = {}
+        known: dict[str, list[Outcome]] = {}
         for (of, _), outcome in self.outcomes.items():
             if outcome.seconds and not outcome.failed:
-                known.setdefault(of, []).append(outcome.seconds)
+                known.setdefault(of, []).append(outcome)
+        if net.name in known:
+            return _training(known[net.name])
         if not known:
             return 0.0
         near = min(known, key=lambda of: abs(math.log(self._costs[of] / net.cost)))
-        factor = (net.cost / self._costs[near]) ** _GROWTH
-        return _COMPILE_SECONDS + float(np.mean(known[near])) * max(factor, 0.2)
+        factor = max(0.2, (net.cost / self._costs[near]) ** _GROWTH)
+        compiling = max(outcome.compile_seconds for outcome in known[near])
+        return max(compiling, _COMPILE_SECONDS) + factor * _training(known[near])
+
+
+def _training(outcomes: Sequence[Outcome]) -> float:
+    """Returns the mean seconds of runs, without compiling."""
+    return float(np.mean([outcome.seconds - outcome.compile_seconds for outcome in outcomes]))
 
 
 def recommend(record: Record, nets: Sequence[Net], delta: float) -> Net | None:

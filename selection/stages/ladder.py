@@ -5,7 +5,7 @@ from selection.record import FINAL, Run
 from selection.search import Search, Stage
 from selection.stages import tuning
 
-SHARE = 0.5  # Of the budget, with the stage before.
+SHARE = 0.48  # Of the budget, with the stage before.
 _DEAR = 0.02  # Of the budget: what a run of a baseline may take.
 _IN_VAIN = 2  # Rungs in a row that gain less than delta / 2, after which it ends.
 

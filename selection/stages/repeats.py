@@ -8,7 +8,7 @@ from selection.record import Run
 from selection.search import Search, Stage
 from selection.verdict import holm
 
-SHARE = 0.82  # Of the budget, with the stages before.
+SHARE = 0.8  # Of the budget, with the stages before.
 LOOKS = 3
 _MOST_CHANGED = 3  # Most changes do nothing: of those the best; the others are questions.
 _NEAR_POINTS = 3.0  # From the best in the first run: who is nearer is trained again.
