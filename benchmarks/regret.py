@@ -114,8 +114,9 @@ def _wish(table: Table, returned: Sequence[Any], asked: Sequence[Any]) -> bool:
 def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, Any]:
     """Returns the figures of a table.
 
-    With `returned`, the cells that any chooser returned at the budget of the goal, the commonest
-    first, and `asked`, the runs that Leadline would have bought, had they been there.
+    With `returned`, the cells that any chooser returned at the budget of the goal (Leadline's
+    first, then the commonest), and `asked`, the runs that Leadline would have bought, had they been
+    there.
     """
     choosers = regret_replay.choosers(table, others)
     replayed = {
@@ -129,6 +130,8 @@ def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, A
         cell for (_, share), each in replayed.items() if share == _GOAL_SHARE
         for cell in each.returned if cell
     )  # fmt: skip
+    ours = {*replayed['Leadline', _GOAL_SHARE].returned}
+    returned = sorted(goal, key=lambda cell: (cell not in ours, -goal[cell], cell))
     return {
         'cells': len(table.cells),
         'judged': len(judged.cells),
@@ -136,7 +139,7 @@ def replay_one(table: Table, others: Sequence[Table], count: int) -> dict[str, A
         'replays': count,
         'regret': {chooser: {share: found[chooser, share]._asdict() for share in SHARES}
                    for chooser in choosers},
-        'returned': [cell for cell, _ in goal.most_common()],
+        'returned': returned,
         'asked': sorted(set.union(*(replayed['Leadline', share].asked for share in SHARES))),
     }  # fmt: skip
 

@@ -29,7 +29,7 @@ from training.once import Once
 from training.run_folder import RunFolder
 
 FOLDS = 4
-_BEST_REPEATED, _BEST_JUDGED, _TWINS = 6, 20, 24
+_BEST_REPEATED, _BEST_JUDGED, _TWINS = 6, 20, 16
 _PARTS = {FULL: 1, TWIN: 1, THIRD: 3, NINTH: 9}
 _TWIN_SEEDS = 1_000_000  # Beyond the number of any run.
 # What nothing is measured for yet: seconds of a run beside its steps, FLOPs per second of training.
