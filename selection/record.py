@@ -169,7 +169,7 @@ def _training(outcomes: Sequence[Outcome]) -> float:
 
 
 def recommend(record: Record, nets: Sequence[Net], delta: float) -> Net | None:
-    """Returns the cheapest net whose mean is within delta / 2 of the highest.
+    """Returns the cheapest net whose mean is within delta / 2 of the highest; of equals the best.
 
     Nets are judged on equally many runs, the first ones: as many as two of them have at least, so
     that no net is chosen for having been trained more often than the others. None where none has
@@ -184,7 +184,7 @@ def recommend(record: Record, nets: Sequence[Net], delta: float) -> Net | None:
     scores = {net.name: record.score(net.name, range(runs)) for net in finalists}
     highest = max(scores.values())
     good = [net for net in finalists if scores[net.name] >= highest - delta / 2]
-    return min(good, key=lambda net: (record.price(net), net.name))
+    return min(good, key=lambda net: (record.price(net), -scores[net.name], net.name))
 
 
 def _comparable(record: Record, net: Net) -> int:

@@ -226,7 +226,7 @@ def series():
         dataset='series:sun.csv', holds='examples', classes=(), measure='loss', delta=0.01,
         layer='recurrent layer', goal=None, openings=(), confirmed=(), learning_curve=(),
         candidates=(
-            simple('constant', 'constant predictor', 1.0),
+            simple('constant', 'always the last value', 1.0),
             net(1, 0.31, 0.02, None), net(2, 0.246, 0.02, None), net(3, 0.249, 0.021, None),
         ),
         recommended='plain-2@None', resolution=0.006, twice_the_data=Gain(0.02, 0.01, 0.03),
@@ -246,7 +246,7 @@ def test_losses_are_less_where_they_are_better():
     at_chance = dataclasses.replace(
         series(), candidates=(series().candidates[0], worse), recommended=worse.name, verdicts=()
     )
-    assert words.paragraph(at_chance).startswith('Nothing beats always saying the same number (a ')
+    assert words.paragraph(at_chance).startswith('Nothing beats always saying the last value (a ')
 
 
 def parsed(choice, folder):
