@@ -58,7 +58,9 @@ def _maker(name: str) -> Any:
 
     if name not in PLANS:
         raise UserError(f'There is no data set {name!r}; there are {", ".join(PLANS)}.')
-    given = [re.sub('(--source=[a-z]+:).*', r'\1PATH', word) for word in sys.argv[1:]]
+    # What is kept in the table names no place of this machine.
+    given = [re.sub('(--source=[a-z]+:).*', r'\1PATH', word) for word in sys.argv[1:]
+             if not word.startswith(('--workdir', '--tables'))]  # fmt: skip
     command = ' '.join(['python', 'benchmarks/regret.py', *given])
     return Maker(name, _SOURCE.value, _path(name), _CELLS.value, command)
 
