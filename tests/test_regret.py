@@ -218,7 +218,7 @@ def test_a_table_is_made_and_gone_on_with(tmp_path, monkeypatch):
     assert first.make(tmp_path / 'runs', 1, Interruption())
     again = maker()
     assert sum(runs for _, runs, _ in again.forecast()) == 0
-    assert [path.name for path in (tmp_path / 'runs').iterdir()] == ['xla']
+    assert not [each for each in (tmp_path / 'runs').iterdir() if each.name != 'xla']
     table = again.table
     assert table.cells == [cell]
     assert (table.about['official'], table.repeats(cell)) == (False, 2)

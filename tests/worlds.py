@@ -59,7 +59,7 @@ class World:
         own = rng.standard_normal(len(images))
         hard = self.alike**0.5 * self._difficulty[images] + (1 - self.alike) ** 0.5 * own
         right = (hard < norm.ppf(accuracy)).astype(float)
-        return Outcome(images, right, self.seconds(run.net), facts)
+        return Outcome(images, right, self.seconds(run.net), facts=facts)
 
 
 def choose(world, budget, facts=ARRAYS, before=(), each=lambda search: None, **settings):
