@@ -225,7 +225,7 @@ class Space:
             ('head', 'flatten', 'with flatten and a dense layer of 128 units',
              'Is flatten with a dense layer better than global average pooling?',
              {'model.head.pooling': 'flatten', 'model.head.dense_units': (128,)}, 1.1),
-            ('width', 'wide', 'twice the filters', 'Do twice the filters help?',
+            ('width', 'wide', 'with twice as many filters', 'Do twice the filters help?',
              {'model.width': 2 * width}, 4.0),
             ('augment', *self._augmentation(), 1.0),
             ('skip', 'no-skip', 'without skip connections', 'Does it do without skip connections?',
@@ -241,7 +241,7 @@ class Space:
             ('normalization', 'min-max', 'with inputs from 0 to 1',
              'Is min-max normalisation of the inputs as good?',
              {'dataset.normalization': 'min_max'}, 1.0),
-            ('narrow', 'narrow', 'half the filters', 'Do half the filters suffice?',
+            ('narrow', 'narrow', 'with half as many filters', 'Do half the filters suffice?',
              {'model.width': max(1, width // 2)}, 0.25),
         ]  # fmt: skip
         return [
@@ -264,7 +264,10 @@ class Space:
         if not net.fields[field]:
             return []  # The linear one has nothing that could be changed so.
         wide = net.changed(
-            'wide', 'twice the units', {field: tuple(2 * units for units in net.fields[field])}, 4.0
+            'wide',
+            'with twice as many units',
+            {field: tuple(2 * units for units in net.fields[field])},
+            4.0,
         )
         other = ('gru', 'of GRU', 'Is GRU better than LSTM?', {'model.cell': 'gru'}, 0.75)
         if not recurrent:
