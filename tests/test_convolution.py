@@ -59,19 +59,28 @@ def both(case):
     """Returns the convolution under test and XLA's own, and images, kernel and a cotangent."""
     *shapes, stride, padding, dilation, groups = case[:6]
     window = (stride,) * 2, padding, (1, 1), (dilation,) * 2, ('NHWC', 'HWIO', 'NHWC'), groups
-    keys = jax.random.split(jax.random.key(0), 3)
-    arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=False)]
+    rng = np.random.default_rng(0)
     plain = lambda x, w: jax.lax.conv_general_dilated(x, w, *window)  # noqa: E731
     ours = lambda x, w: conv_general_dilated(x, w, *window)  # noqa: E731
-    return ours, plain, (*arrays, jax.random.normal(keys[2], plain(*arrays).shape))
+    shapes.append(jax.eval_shape(plain, *(jnp.zeros(shape) for shape in shapes)).shape)
+    return ours, plain, [jnp.asarray(rng.standard_normal(shape), 'float32') for shape in shapes]
 
 
-def with_gradients(convolve):
+def compiled(function):
+    """Returns the function as a program, without LLVM's optimization: it takes most of the time."""
+    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
+
+
+def gradients(convolve):
     def compute(images, kernel, cotangent):
         result, pull = jax.vjp(convolve, images, kernel)
         return result, *pull(cotangent)
 
-    return jax.jit(compute)
+    return compute
+
+
+def with_gradients(convolve):
+    return compiled(gradients(convolve))
 
 
 def assert_close(ours, plain):
@@ -115,13 +124,11 @@ def test_mapped_over_runs_and_in_a_loop():
     ours, plain, (images, kernel, cotangent) = both(CASES['3x3'])
     many = jnp.stack([kernel, 2 * kernel])
     mapped = [
-        jax.jit(jax.vmap(with_gradients(f), (None, 0, None)))(images, many, cotangent)
+        compiled(jax.vmap(gradients(f), (None, 0, None)))(images, many, cotangent)
         for f in (ours, plain)
     ]
     assert_close(*mapped)
-    looped = jax.jit(
-        lambda: jax.lax.map(lambda k: with_gradients(ours)(images, k, cotangent), many)
-    )
+    looped = compiled(lambda: jax.lax.map(lambda k: gradients(ours)(images, k, cotangent), many))
     assert_close(looped(), mapped[1])
 
 
@@ -130,12 +137,12 @@ def test_under_shard_map_with_its_check():
     mesh, split = jax.sharding.Mesh(jax.devices()[:1], ('batch',)), PartitionSpec('batch')
 
     def share(images, kernel, cotangent):
-        return with_gradients(ours)(images, kernel, cotangent)  # JAX sums over the devices.
+        return gradients(ours)(images, kernel, cotangent)  # JAX sums over the devices.
 
     specs = {'in_specs': (split, PartitionSpec(), split)}
     mapped = jax.shard_map(share, mesh=mesh, out_specs=(split, split, PartitionSpec()), **specs)
     expected = with_gradients(plain)(images, kernel, cotangent)
-    assert_close(jax.jit(mapped)(images, kernel, cotangent), expected)
+    assert_close(compiled(mapped)(images, kernel, cotangent), expected)
 
 
 SCRIPT = """
