@@ -222,11 +222,11 @@ class Space:
             return []  # The linear classifier has nothing that could be changed so.
         width = net.fields['model.width']
         changes: list[tuple[str, str, str, str, dict[str, Any], float]] = [
+            ('width', 'wide', 'with twice as many filters', 'Do twice the filters help?',
+             {'model.width': 2 * width}, 4.0),
             ('head', 'flatten', 'with flatten and a dense layer of 128 units',
              'Is flatten with a dense layer better than global average pooling?',
              {'model.head.pooling': 'flatten', 'model.head.dense_units': (128,)}, 1.1),
-            ('width', 'wide', 'with twice as many filters', 'Do twice the filters help?',
-             {'model.width': 2 * width}, 4.0),
             ('augment', *self._augmentation(), 1.0),
             ('skip', 'no-skip', 'without skip connections', 'Does it do without skip connections?',
              {'model.skip': False}, 1.0),
@@ -362,7 +362,7 @@ class Space:
         return {'dataset.image_size': size} if size and self._facts.resizable else {}
 
     def _stages(self, size: int) -> int:
-        return max(1, min(_MOST_STAGES, int(math.log2(size / _LEAST_MAP)) + 1))
+        return max(1, min(_MOST_STAGES, math.ceil(math.log2(size / _LEAST_MAP)) + 1))
 
     def _inputs(self, size: int | None) -> int:
         if size is None:
