@@ -109,6 +109,12 @@ class Search:
             if role == 'baseline' or net.name not in self.roles:  # A rung may be a baseline too.
                 self.roles[net.name] = role
 
+    def known(self, net: Net) -> Net:
+        """Returns the net among those proposed that is the same, whatever its name; else this."""
+        if net.name in self.nets:
+            return self.nets[net.name]
+        return next((there for there in self.nets.values() if there.equals(net)), net)
+
     def fits(self, runs: Sequence[Run], share: float) -> bool:
         """Tells whether runs can be had within a share of the budget."""
         new = [run for run in runs if run.key not in self.record.outcomes]

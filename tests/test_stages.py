@@ -1,5 +1,6 @@
 """The stages of a choice in simulated worlds, where the right answer is known."""
 
+import itertools
 import math
 
 import numpy as np
@@ -181,6 +182,15 @@ def test_a_change_that_helps_is_found_and_the_joint_pass_goes_around_it():
     for name in around:
         fields = search.nets[name].fields
         assert 'gelu' in fields.get('model.activation', '') or 'model.pooling' in fields
+
+
+def test_no_net_is_trained_under_two_names_and_no_pair_is_asked_about_twice():
+    search = choose(sharp(better({'wide'}, 0.02)), Amount(runs=300))
+    assert '+wide' in search.recommended().name
+    nets = list(search.nets.values())
+    assert not [(a.name, b.name) for a, b in itertools.combinations(nets, 2) if a.equals(b)]
+    asked = [frozenset((a.name, a.reference)) for a in search.answers if a.stage == 'questions']
+    assert len({*asked}) == len(asked)
 
 
 def test_neighbours_of_a_residual_net_have_its_changes_as_far_as_they_can():

@@ -21,7 +21,7 @@ def stage(search: Search) -> Stage:
         return
     tried = []
     for proposed in map(search.tuned, [*_together(search), *search.space.around(chosen)]):
-        net = search.nets.get(proposed.name, proposed)  # A rung keeps the rate it was trained with.
+        net = search.known(proposed)  # A rung keeps the rate it was trained with.
         if search.fits([Run(net, 0)], SHARE):
             search.propose([net], 'joint')
             yield from search.train([Run(net, 0)])

@@ -1,5 +1,6 @@
 """One question at a time (width, skip connections, ...) at the chosen net and one rung larger."""
 
+import dataclasses
 from collections.abc import Iterator
 
 from selection.candidates import Net, Question
@@ -44,9 +45,16 @@ def _adopted(search: Search, net: Net) -> Iterator[Question]:
 
 def _ask(search: Search, questions: list[Question], reference: Net):
     """Trains what is affordable; returns the questions that have an answer."""
-    asked = []
+    asked: list[Question] = []
+    # "Twice the filters?" at a net is "half of them?" at the other.
+    pairs: set[frozenset[str]] = set()
     for question in questions:
-        other = question.reference if question.net.name == reference.name else question.net
+        net, than = search.known(question.net), search.known(question.reference)
+        pair = frozenset((net.name, than.name))
+        if net is than or pair in pairs:
+            continue
+        pairs.add(pair)
+        other = than if net.name == reference.name else net
         first, repeat = [Run(other, 0)], search.runs(other, 1)
         if not search.fits(repeat, SHARE):
             continue
@@ -60,7 +68,7 @@ def _ask(search: Search, questions: list[Question], reference: Net):
             continue
         yield from search.train(repeat)
         if search.record.repeats(other.name):
-            asked.append(question)
+            asked.append(dataclasses.replace(question, net=net, reference=than))
     return asked
 
 
