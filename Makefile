@@ -9,7 +9,7 @@ train: $(VENV)/.runtime
 	$(VENV)/bin/python train.py --config=configs/resnet_small.py
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --durations=40
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

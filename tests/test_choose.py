@@ -1,6 +1,7 @@
 """choose.py as people run it: its answer, again, with more budget, killed, and misused."""
 
 import ast
+import fcntl
 import json
 import os
 import random
@@ -47,11 +48,17 @@ def lasting(found):
 
 @pytest.fixture(scope='module')
 def chosen(tmp_path_factory):
-    """A whole choice: workdir and what was printed."""
-    workdir = tmp_path_factory.mktemp('choices') / 'digits'
-    out, err = choose(workdir)
-    assert err == ''
-    return workdir, out
+    """A whole choice: workdir and what was printed. Made by one process of the tests for all."""
+    of_process = tmp_path_factory.getbasetemp()
+    folder = of_process.parent if 'PYTEST_XDIST_WORKER' in os.environ else of_process
+    workdir, printed = folder / 'choice of digits', folder / 'choice of digits.txt'
+    with open(folder / 'choice of digits.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.is_file():
+            out, err = choose(workdir)
+            assert err == ''
+            printed.write_text(out)
+    return workdir, printed.read_text()
 
 
 def test_an_answer_a_config_a_page_and_a_ledger(chosen):
