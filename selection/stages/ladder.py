@@ -7,6 +7,7 @@ from selection.stages import tuning
 
 SHARE = 0.48  # Of the budget, with the stage before.
 _DEAR = 0.02  # Of the budget: what a run of a baseline may take.
+_FAR_POINTS = 5.0  # Who is so much worse has the better nets above, not below.
 _IN_VAIN = 2  # Rungs in a row that gain less than delta / 2, after which it ends.
 
 
@@ -43,7 +44,7 @@ def _from_below_or_the_middle(search: Search, rungs: list[Net]) -> Stage:
     """Climbs from the smallest rung; from the middle one where the budget is not for all.
 
     Who has eight runs learns little from the smallest four nets. Below the middle the rungs are
-    then tried downwards, as long as they are as good.
+    then tried downwards, as long as they are as good; not where the smallest is far worse.
     """
     if search.fits([Run(net, 0) for net in rungs], SHARE):
         yield from climb(search, rungs)
@@ -51,6 +52,8 @@ def _from_below_or_the_middle(search: Search, rungs: list[Net]) -> Stage:
     middle = tuning.middle(search)
     yield from climb(search, rungs[middle:])
     best = max(_known(search.first(net)) for net in rungs[middle:])
+    if _known(search.first(rungs[0])) < best - _FAR_POINTS * search.settings.points:
+        return
     for net in reversed(rungs[1:middle]):
         if search.fits([Run(net, 0)], SHARE):
             search.propose([net], 'ladder')
