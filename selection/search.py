@@ -202,7 +202,7 @@ class Search:
                 name=verdict.name,
                 reference=verdict.reference,
                 difference=verdict.difference,
-                half_width=verdict.half_width,
+                half_width=min(verdict.half_width, 100 * self.settings.points),  # No share is more.
                 runs=verdict.runs,
                 answer=verdict.answer,
                 settle=verdict.settle.sentence,

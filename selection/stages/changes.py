@@ -14,7 +14,7 @@ from selection.record import Run
 from selection.search import Search, Stage
 from selection.stages import repeats
 
-SHARE = 0.75  # Of the budget, with the stages before.
+SHARE = 0.66  # Of the budget, with the stages before.
 _MOST_SHARE = 0.85  # Where what is left is too little for repeats.
 _RATE = 'optimizer.learning_rate'
 _STEP = math.sqrt(10)

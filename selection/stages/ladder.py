@@ -63,8 +63,13 @@ def _from_below_or_the_middle(search: Search, rungs: list[Net]) -> Stage:
 
 
 def climb(search: Search, rungs: list[Net]) -> Stage:
-    """Trains rung after rung, two at a time since the end takes two."""
+    """Trains rung after rung, two at a time since the end takes two.
+
+    At larger input sizes, which cost more, one that is far worse than the best ends it too.
+    """
     best, in_vain = float('-inf'), 0
+    far = _FAR_POINTS * search.settings.points
+    far = far if rungs and rungs[0].size != search.space.sizes[0] else float('inf')
     for i in range(0, len(rungs), _IN_VAIN):
         pair = rungs[i : i + _IN_VAIN]
         while pair and not search.fits([Run(net, 0) for net in pair], SHARE):
@@ -76,6 +81,7 @@ def climb(search: Search, rungs: list[Net]) -> Stage:
         for net in pair:
             score = _known(search.first(net))
             in_vain = 0 if score >= best + search.settings.delta / 2 else in_vain + 1
+            in_vain = _IN_VAIN if score < best - far else in_vain
             best = max(best, score)
         if in_vain >= _IN_VAIN:
             return

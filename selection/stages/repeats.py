@@ -48,26 +48,37 @@ def near(search: Search) -> list[Net]:
 
 
 def _least_promising(search: Search, contenders: list[Net]) -> Net:
-    """Returns the costliest net that a cheaper one was as good as; else the one that did worst."""
-    price = search.record.price
+    """Returns the costliest net that a cheaper one was as good as; else the one that did worst.
+
+    Never the best one, nor the rung below it while there are others and that is near: how deep is
+    asked first.
+    """
+    price, enough = search.record.price, search.settings.delta / 2
     best = max(contenders, key=search.first)
+    below = [net for net in near(search) if net.on_ladder and _above(net, best) == -1]
+    others = [net for net in contenders if net is not best and net not in below]
+    others = others or [net for net in contenders if net is not best]
     dominated = [
-        net for net in contenders
-        if any(price(o) < price(net) and search.first(o) >= search.first(net) for o in contenders)
+        net for net in others
+        if any(price(o) < price(net) and search.first(o) >= search.first(net) - enough
+               for o in contenders)
     ]  # fmt: skip
-    if dominated:
-        return max(dominated, key=price)
-    return min((net for net in contenders if net is not best), key=search.first)
+    return max(dominated, key=price) if dominated else min(others, key=search.first)
+
+
+def _above(net: Net, to: Net) -> int | None:
+    """Returns by how many rungs a net is above another of its input size."""
+    if net.rung is None or to.rung is None or net.size != to.size:
+        return None
+    return net.rung - to.rung
 
 
 def _beside(search: Search, contenders: list[Net]) -> list[Net]:
     """Returns the rungs next to the best one: the first thing that people ask about."""
     best = next((net for net in contenders if net.on_ladder), None)
-    if best is None or best.rung is None:
+    if best is None:
         return []
-    names = {net.name for net in search.space.ladder(best.size) if net.rung is not None
-             and abs(net.rung - best.rung) == 1}  # fmt: skip
-    return [net for net in search.alive() if net.name in names]
+    return [net for net in search.alive() if net.on_ladder and _above(net, best) in (-1, 1)]
 
 
 def compare(search: Search, contenders: list[Net]) -> None:
