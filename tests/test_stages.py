@@ -184,6 +184,13 @@ def test_a_change_that_helps_is_found_and_the_joint_pass_goes_around_it():
         assert 'gelu' in fields.get('model.activation', '') or 'model.pooling' in fields
 
 
+@pytest.mark.parametrize('seconds', [24, 56, 60])
+def test_the_smallest_net_can_be_asked_about_where_the_budget_is_for_few(seconds):
+    world = World(lambda net: 0.75, seconds=lambda net: 0.5 + net.cost / 2e6)
+    search = choose(world, Amount(seconds=float(seconds)))
+    assert RATE in search.nets['plain-1'].fields
+
+
 def test_no_net_is_trained_under_two_names_and_no_pair_is_asked_about_twice():
     search = choose(sharp(better({'wide'}, 0.02)), Amount(runs=300))
     assert '+wide' in search.recommended().name

@@ -33,6 +33,7 @@ def stage(search: Search) -> Stage:
 
 def _first(search: Search, smallest: Net) -> Stage:
     """Trains the smallest rung and the linear classifier: an answer within a minute."""
+    search.propose([smallest], 'ladder')  # With its learning rate.
     linear = search.tuned(search.space.linear())
     first = [Run(smallest, 0), Run(linear, 0)]
     if search.fits(first, 1.0):
