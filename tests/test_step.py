@@ -247,5 +247,6 @@ def test_debug_nans_names_the_step(tiny_config, tmp_path):
         debug_nans=True, model__norm='none', optimizer__learning_rate=1e20, family='plain',
         steps_per_dispatch=4,
     )  # fmt: skip
-    with pytest.raises(UserError, match=r'a NaN in step 2, made at \w+/\w+\.py:\d+ \('):
+    place = r'(models/\w+|training/tasks)\.py:\d+ \('
+    with pytest.raises(UserError, match=f'a NaN in step 2, made at {place}'):
         train_and_evaluate(config, tmp_path, quiet=True)
