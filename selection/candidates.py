@@ -102,6 +102,14 @@ class Net:
         rates = (mine.pop(_RATE, math.nan), its.pop(_RATE, math.nan))
         return mine == its and math.isclose(*rates)
 
+    def same_program(self, other: 'Net') -> bool:
+        """Tells whether what is compiled for another net serves this one: all but the optimizer."""
+        mine, its = (
+            {name: value for name, value in net.fields.items() if not name.startswith('optimizer.')}
+            for net in (self, other)
+        )
+        return mine == its
+
     def at_rate(self, rate: float, decay: float | None = None) -> 'Net':
         """Returns this net with another learning rate (and weight decay), under the same name."""
         fields = {**self.fields, _RATE: rate}

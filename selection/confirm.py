@@ -19,10 +19,6 @@ from training.run_folder import RunFolder
 if TYPE_CHECKING:
     from selection.driver import Driver
 
-# A little is held out, so that one sees whether training went well; the choice is made.
-_HELD_OUT = 0.05
-FIELDS = {'dataset.folds': 0, 'dataset.fold': 0, 'dataset.repeat': 0,
-          'dataset.validation_fraction': _HELD_OUT}  # fmt: skip
 _LEVEL = 0.95
 _EVALUATION_SECONDS = 12.0  # Of the final net, by `evaluate.py`; a guess.
 _LAYERS_RUNS = 4.0  # What the question after each block takes, in runs of the net; a guess.
@@ -32,10 +28,9 @@ def price(driver: 'Driver', net: Net) -> float:
     """Returns what the confirmation will take, in the unit of the budget."""
     if driver.request.budget.seconds is None:
         return float(FINAL * (1 + len(_baselines(driver))))  # The choice may still become another.
-    folds = driver.record.folds
-    larger = folds / (folds - 1) * driver.data.growth()
     seconds = sum(driver.record.seconds(each) for each in _nets(driver, net))
-    return FINAL * larger * seconds / len(driver.call.processes) + _EVALUATION_SECONDS
+    training = FINAL * driver.data.growth() * seconds / len(driver.call.processes)
+    return training + _EVALUATION_SECONDS
 
 
 def _nets(driver: 'Driver', net: Net) -> list[Net]:
@@ -102,7 +97,7 @@ def judge(driver: 'Driver', folders: Mapping[str, list[str]]) -> dict[str, Any]:
 
 def _values(driver: 'Driver', net: Net, seed: int) -> dict[str, Any]:
     return {
-        **net.fields, **FIELDS, **driver.data.final_fields,
+        **net.fields, **driver.data.final_fields,
         'seed': driver.request.base.seed + seed,
     }  # fmt: skip
 

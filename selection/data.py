@@ -15,6 +15,9 @@ from selection.facts import Facts
 # Of larger sets a part is searched; the final fit takes all of it.
 LARGE, SUBSET = 10_000, 6_000
 _SUBSET_EPOCHS = 30.0
+# The final fit holds out a little, so that one sees whether it went well; the choice is made.
+_FINAL = {'dataset.folds': 0, 'dataset.fold': 0, 'dataset.repeat': 0,
+          'dataset.validation_fraction': 0.05}  # fmt: skip
 
 
 class Data:
@@ -40,7 +43,9 @@ class Data:
         self._base, self._console = base, console
         self.source = self._read(base)
         input_pipeline.check_readable(self.source, base.dataset.max_unreadable)
-        self.final_fields = {'dataset.subset': base.dataset.subset, 'epochs': base.epochs}
+        self.final_fields = {
+            **_FINAL, 'dataset.subset': base.dataset.subset, 'epochs': base.epochs
+        }  # fmt: skip
         self._shorten(base)
         self._folds: dict[tuple[int, float], np.ndarray] = {}
         self.test = splits.split(self.source, base.dataset)['test']
@@ -122,11 +127,12 @@ class Data:
         }
 
     def growth(self) -> float:
-        """Returns how many times as much the final fit trains as a run on all of `members`."""
-        official = self.source.official.get('train')
-        count = len(self.source.labels if official is None else official)
-        final = count * self.final_fields['epochs']
-        return max(1.0, final / (len(self.members) * self._base.epochs))
+        """Returns how many times as many images pass in the final fit as in a run over folds."""
+        final = self._base.copy_and_resolve_references()
+        final.update_from_flattened_dict(self.final_fields)
+        images = len(splits.split(self.source, final.dataset)['train'])
+        in_folds = len(self.members) * (1 - 1 / self._base.dataset.folds)
+        return images * final.epochs / (in_folds * self._base.epochs)
 
     def constant_score(self, measure: str) -> float | None:
         """Returns the score of who learns nothing; None for measures that have no such figure.

@@ -387,7 +387,7 @@ class Driver:
 
     def final_config(self, net: Net) -> Any:
         """Returns the training config of a net on all data but the test split."""
-        fields = {**net.fields, **confirm.FIELDS, **self.data.final_fields}
+        fields = {**net.fields, **self.data.final_fields}
         (config,) = points.configs(self.sweep, fields, [0])
         config.update_from_flattened_dict({n: self.sweep.base[n] for n in points.OF_RUNS})
         return config

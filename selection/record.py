@@ -12,6 +12,7 @@ from selection.verdict import Evidence
 
 TUNING = 4000  # From this number on runs tune learning rates: no verdict reads them.
 FINAL = 3  # Runs of each net on all data, of other seeds.
+_FIRST_SECONDS = 5.0  # Guessed, of any net before one was trained.
 _COMPILE_SECONDS = 3.0  # Guessed, of a net that was not trained before.
 _GROWTH = 0.85  # Seconds grow with FLOPs to this power, where nothing better is known.
 
@@ -82,12 +83,12 @@ class Record:
         self.folds, self.groups_N, self.weights_N = folds, groups_N, weights_N
         self._scale, self._cost = scale, cost
         self.outcomes: dict[tuple[str, int], Outcome] = {}
-        self._costs: dict[str, float] = {}  # Of the nets that were trained, as guessed before.
+        self._nets: dict[str, Net] = {}  # That were trained.
 
     def add(self, run: Run, outcome: Outcome) -> None:
         """Takes what came of a run."""
         self.outcomes[run.key] = outcome
-        self._costs[run.net.name] = run.net.cost
+        self._nets[run.net.name] = run.net
 
     def numbers(self, name: str) -> list[int]:
         """Returns which runs of a net have scores."""
@@ -156,9 +157,12 @@ class Record:
         if net.name in known:
             return _training(known[net.name])
         if not known:
-            return 0.0
-        near = min(known, key=lambda of: abs(math.log(self._costs[of] / net.cost)))
-        factor = max(0.2, (net.cost / self._costs[near]) ** _GROWTH)
+            return _FIRST_SECONDS
+        for of, outcomes in known.items():
+            if self._nets[of].same_program(net):  # It is compiled.
+                return _training(outcomes)
+        near = min(known, key=lambda of: abs(math.log(self._nets[of].cost / net.cost)))
+        factor = max(0.2, (net.cost / self._nets[near].cost) ** _GROWTH)
         compiling = max(outcome.compile_seconds for outcome in known[near])
         return max(compiling, _COMPILE_SECONDS) + factor * _training(known[near])
 

@@ -15,7 +15,9 @@ import pytest
 from conftest import ROOT, finish, python
 
 from configs import default
+from console import Console
 from selection import choice
+from selection.data import Data
 from training.loop import train_and_evaluate
 
 SHORT = [
@@ -155,6 +157,15 @@ def test_killed_it_goes_on_to_the_same_answer(chosen, tmp_path):
     choose(workdir)
     assert lasting(choice.read(workdir)) == lasting(choice.read(chosen[0])), (count, delay)
     assert len(ledger(workdir)) == 1
+
+
+@pytest.mark.parametrize(('subset', 'growth'), [(1.0, 1438 / 1078), (400, 400 / 300)])
+def test_the_final_fit_is_as_long_as_its_images(subset, growth):
+    """The budget that is kept back for it was 4.5 times too much where a part was asked for."""
+    base = default.get_config()
+    base.dataset.name, base.dataset.folds, base.dataset.subset = 'digits', 4, subset
+    data = Data(base, Console(quiet=True))
+    assert data.growth() == pytest.approx(0.95 * growth, rel=0.02)
 
 
 MISTAKES = [

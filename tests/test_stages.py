@@ -239,6 +239,14 @@ def test_a_small_budget_begins_in_the_middle_of_the_ladder_and_is_spent():
     assert world.spent > 0.8 * 300
 
 
+@pytest.mark.parametrize('seconds', [46, 60, 90])
+def test_the_smallest_budget_of_seconds_judges_a_net_that_learns(seconds):
+    """Each run takes 3 s, the final fit 24 s with its evaluation."""
+    search = choose(World(up_to(3, 0.1), seconds=lambda net: 3.0), Amount(seconds=float(seconds)))
+    assert search.recommended().depth >= 3
+    assert search.record.numbers(search.recommended().name)
+
+
 # What it may take.
 
 

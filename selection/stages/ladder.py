@@ -1,11 +1,14 @@
 """The ladder: one run for each rung, smallest first, until two in a row gain nothing."""
 
+from collections.abc import Sequence
+
 from selection.candidates import Net
 from selection.record import FINAL, Run
 from selection.search import Search, Stage
 from selection.stages import tuning
 
 SHARE = 0.48  # Of the budget, with the stage before.
+_MOST_SHARE = 0.8  # Where that is too little for the first net that learns something.
 _DEAR = 0.02  # Of the budget: what a run of a baseline may take.
 _FAR_POINTS = 5.0  # Who is so much worse has the better nets above, not below.
 _IN_VAIN = 2  # Rungs in a row that gain less than delta / 2, after which it ends.
@@ -17,10 +20,9 @@ def stage(search: Search) -> Stage:
     for size in search.space.sizes:
         rungs = [search.tuned(net) for net in search.space.ladder(size)]
         if size == search.space.sizes[0]:
-            yield from _first(search, rungs[0])
-            if len(search.space.sizes) == 1:
-                yield from _baselines(search, 1)
-            yield from _from_below_or_the_middle(search, rungs)
+            search.propose(rungs[:1], 'ladder')  # With its learning rate.
+            for_all = search.fits([Run(net, 0) for net in rungs], SHARE)
+            yield from (_from_below if for_all else _from_the_middle)(search, rungs)
             yield from _baselines(search)
         else:
             start = 0 if best is None or best.rung is None else max(0, best.rung - 1)
@@ -31,26 +33,28 @@ def stage(search: Search) -> Stage:
         )  # fmt: skip
 
 
-def _first(search: Search, smallest: Net) -> Stage:
-    """Trains the smallest rung and the linear classifier: an answer within a minute."""
-    search.propose([smallest], 'ladder')  # With its learning rate.
-    linear = search.tuned(search.space.linear())
-    first = [Run(smallest, 0), Run(linear, 0)]
-    if search.fits(first, 1.0):
-        search.propose([linear], 'linear')
-    yield from search.train(first[: 1 + (linear.name in search.nets)])
+def _from_below(search: Search, rungs: list[Net]) -> Stage:
+    """Climbs from the smallest rung, beside the linear classifier."""
+    yield from _linear(search, rungs[:1])
+    if len(search.space.sizes) == 1:
+        yield from _baselines(search, 1)
+    yield from climb(search, rungs)
 
 
-def _from_below_or_the_middle(search: Search, rungs: list[Net]) -> Stage:
-    """Climbs from the smallest rung; from the middle one where the budget is not for all.
+def _from_the_middle(search: Search, rungs: list[Net]) -> Stage:
+    """Climbs from the middle rung, where the budget is not for all.
 
     Who has eight runs learns little from the smallest four nets. Below the middle the rungs are
-    then tried downwards, as long as they are as good; not where the smallest is far worse.
+    then tried downwards, as long as they are as good; not where the smallest is far worse. Where
+    the middle one is too dear, it is the largest that is not.
     """
-    if search.fits([Run(net, 0) for net in rungs], SHARE):
-        yield from climb(search, rungs)
-        return
     middle = tuning.middle(search)
+    while middle and not search.fits([Run(rungs[0], 0), Run(rungs[middle], 0)], _MOST_SHARE):
+        middle -= 1
+    first = [rungs[0], rungs[middle]]
+    search.propose(first, 'ladder')
+    yield from search.train([Run(net, 0) for net in first])
+    yield from _linear(search)
     yield from climb(search, rungs[middle:])
     best = max(_known(search.first(net)) for net in rungs[middle:])
     if _known(search.first(rungs[0])) < best - _FAR_POINTS * search.settings.points:
@@ -61,6 +65,15 @@ def _from_below_or_the_middle(search: Search, rungs: list[Net]) -> Stage:
             yield from search.train([Run(net, 0)])
         if not _known(search.first(net)) >= best - search.settings.delta / 2:
             return
+
+
+def _linear(search: Search, beside: Sequence[Net] = ()) -> Stage:
+    """Trains nets and the linear classifier, if that is affordable, at once."""
+    linear = search.tuned(search.space.linear())
+    runs = [Run(net, 0) for net in (*beside, linear)]
+    if search.fits(runs, 1.0):
+        search.propose([linear], 'linear')
+    yield from search.train(runs if linear.name in search.nets else runs[:-1])
 
 
 def climb(search: Search, rungs: list[Net]) -> Stage:

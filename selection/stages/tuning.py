@@ -25,13 +25,23 @@ def stage(search: Search) -> Stage:
     """Finds `search.rates`, of the smallest rung and of all others, and `search.decay`."""
     ladder = search.space.ladder(search.space.sizes[0])
     of_most = ladder[middle(search)]
-    wanted = [(ladder[0], ladder[0].name), (of_most, '')]
-    if not search.fits([run for net, _ in wanted for run in _three(search, net)], SHARE):
-        wanted = wanted[1:]  # The rate of most nets goes first.
-    for net, key in wanted:
-        if search.fits(_three(search, net), SHARE if len(wanted) > 1 else _MOST_SHARE):
-            yield from tune(search, net, key)
+    nets = {ladder[0].name: ladder[0], '': of_most}
+    # Nobody knows what a run takes before one is done; two workers do these two at once.
+    yield from search.train(
+        [run for net in _affordable(search, nets).values()
+         for run in _runs(search, net, search.settings.rate)]
+    )  # fmt: skip
+    for key, net in _affordable(search, nets).items():
+        yield from tune(search, net, key)
     yield from _tune_decay(search, of_most)
+
+
+def _affordable(search: Search, nets: dict[str, Net]) -> dict[str, Net]:
+    """Returns the nets for which there are three rates; the last one goes first."""
+    if search.fits([run for net in nets.values() for run in _three(search, net)], SHARE):
+        return nets
+    key, net = [*nets.items()][-1]
+    return {key: net} if search.fits(_three(search, net), _MOST_SHARE) else {}
 
 
 def tune(search: Search, net: Net, key: str) -> Stage:
