@@ -35,9 +35,7 @@ def stage(search: Search) -> Stage:
 
 def _from_below(search: Search, rungs: list[Net]) -> Stage:
     """Climbs from the smallest rung, beside the linear classifier."""
-    yield from _linear(search, rungs[:1])
-    if len(search.space.sizes) == 1:
-        yield from _baselines(search, 1)
+    yield from _simple(search, rungs[:1])
     yield from climb(search, rungs)
 
 
@@ -54,7 +52,7 @@ def _from_the_middle(search: Search, rungs: list[Net]) -> Stage:
     first = [rungs[0], rungs[middle]]
     search.propose(first, 'ladder')
     yield from search.train([Run(net, 0) for net in first])
-    yield from _linear(search)
+    yield from _simple(search)
     yield from climb(search, rungs[middle:])
     best = max(_known(search.first(net)) for net in rungs[middle:])
     if _known(search.first(rungs[0])) < best - _FAR_POINTS * search.settings.points:
@@ -67,13 +65,15 @@ def _from_the_middle(search: Search, rungs: list[Net]) -> Stage:
             return
 
 
-def _linear(search: Search, beside: Sequence[Net] = ()) -> Stage:
-    """Trains nets and the linear classifier, if that is affordable, at once."""
+def _simple(search: Search, beside: Sequence[Net] = ()) -> Stage:
+    """Trains nets and the linear classifier at once, if that is affordable; then a baseline."""
     linear = search.tuned(search.space.linear())
     runs = [Run(net, 0) for net in (*beside, linear)]
     if search.fits(runs, 1.0):
         search.propose([linear], 'linear')
     yield from search.train(runs if linear.name in search.nets else runs[:-1])
+    if len(search.space.sizes) == 1:
+        yield from _baselines(search, 1)
 
 
 def climb(search: Search, rungs: list[Net]) -> Stage:
