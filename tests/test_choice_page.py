@@ -177,12 +177,14 @@ def test_the_paragraph_is_one_a_learner_can_quote():
          ['With 5: 2 points better (sure).', 'With 3: -0.6 (-1.5 to +0.3), cannot tell.',
           'Open: Is a third enough? 4 more runs would tell.'], ['More runs of these']),
         ({'verdicts': (said('plain-4@32', 'plain-3@32', 0.001, 0.003, 'no better'),)},
-         ['With 3: -0.1 (-0.4 to +0.2), no measurable loss.', 'With 5: +0.1, no verdict.'],
+         ['With 3: -0.1 (-0.4 to +0.2), no measurable loss.',
+           'With 5: 0.1 points better (not tested).'],
          ['More runs']),
         # The smallest has the linear classifier below it.
         ({'recommended': 'plain-1@32', 'verdicts': ()},
          ['Use 1 convolution layer at 32 pixels: 54.1 %.',
-          'Linear classifier: -13.1, no verdict. With 2: +24.2, no verdict.'], ['More runs']),
+          'Linear classifier: 13.1 points worse (not tested).',
+          'With 2: 24.2 points better (not tested).'], ['More runs']),
         ({'recommended': 'plain-4@32-skip'},
          ['Use 4 convolutions with skip connections: 94.6 %.',
           '4 convolution layers at 32 pixels: -0.2 (-1.4 to +1.0)'], []),
@@ -214,9 +216,9 @@ def test_the_paragraph_reads_well_in_every_case(fields, told, not_told):
 
 def test_the_paragraph_before_the_first_verdict_claims_none():
     assert words.paragraph(without_verdicts()) == (
-        'So far: use 4 convolution layers at 32 pixels: 94.5 %. With 3: -4.9, no verdict. With 5: '
-        '+0.1, no verdict. Each figure is of 1 run, so a few points may be luck. The method has '
-        'not ended (stage: ladder), so this may change.'
+        'So far: use 4 convolution layers at 32 pixels: 94.5 %. With 3: 4.9 points worse (not '
+        'tested). With 5: 0.1 points better (not tested). Each figure is of 1 run, so a few points '
+        'may be luck. The method has not ended (stage: ladder), so this may change.'
     )
 
 

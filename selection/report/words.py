@@ -174,8 +174,8 @@ def _against(choice: Choice, chosen: Candidate, other: Candidate) -> str:
     said = latest(choice, chosen.name, other.name)
     if said is None:
         difference = (other.mean or 0.0) - (chosen.mean or 0.0)
-        sign = -1 if MEASURES[measure].less_is_better else 1
-        return f'{figures.change(measure, sign * difference)}, no verdict'
+        better = (difference > 0) != MEASURES[measure].less_is_better
+        return f'{figures.size(measure, difference)} {"better" if better else "worse"} (not tested)'
     forward = said.name == other.name
     difference = said.difference if forward else -said.difference
     if said.answer in ('better', 'worse'):
