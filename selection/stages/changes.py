@@ -67,7 +67,7 @@ def _options(search: Search, net: Net, asked: set[str]) -> Iterator[tuple[str, N
     options = [(near.name, near) for near in rates]
     options += [(question.key, question.net) for question in search.space.questions(net)]
     for key, option in options:
-        if key not in asked and not any(map(option.equals, search.nets.values())):
+        if key not in asked and search.known(option) is option:
             yield key, option
 
 
