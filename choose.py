@@ -42,15 +42,19 @@ _MAX = {
     'parameters': flags.DEFINE_integer('max_parameters', 0, 'No net of more parameters; 0: any.'),
     'flops': flags.DEFINE_float('max_flops', 0.0, 'No net of more FLOPs for an example; 0: any.'),
     'latency_ms': flags.DEFINE_float(
-        'max_latency_ms', 0.0, 'No net that takes longer here for one example; 0: any.'
+        'max_latency_ms', 0.0, 'No net that takes longer here to predict; 0: any.'
     ),
     'memory_mb': flags.DEFINE_float(
-        'max_memory_mb', 0.0, 'No net that needs more megabytes for one example; 0: any.'
+        'max_memory_mb', 0.0, 'No net that needs more megabytes to predict; 0: any.'
     ),
 }
 _RATE = flags.DEFINE_float(
-    'min_images_per_second', 0.0, 'No net that is slower here, one image at a time; 0: any.'
+    'min_images_per_second', 0.0, 'No net that predicts slower here; 0: any.'
 )
+_BATCH = flags.DEFINE_integer(
+    'predict_batch', 1, 'Images predicted at once where latency, memory and rate are measured.',
+    lower_bound=1,
+)  # fmt: skip
 _CHEAPER = flags.DEFINE_enum(
     'cost', 'flops', ['flops', 'parameters', 'latency_ms'], 'By what a net is cheaper.'
 )
@@ -98,7 +102,7 @@ def _request(budget: Any) -> Any:
         base.dataset.folds = FOLDS
     limits = {name: flag.value for name, flag in _MAX.items() if flag.value}
     if _RATE.value:
-        latency = 1000 / _RATE.value
+        latency = 1000 * _BATCH.value / _RATE.value
         limits['latency_ms'] = min(latency, limits.get('latency_ms', latency))
     if not _DELTA.value > 0:
         raise UserError(f'--delta={_DELTA.value:g} is no difference: it must be above 0.')
@@ -109,6 +113,7 @@ def _request(budget: Any) -> Any:
     return Request(
         base=base, budget=budget, delta=_DELTA.value, measure=measure, goal=_GOAL.value,
         costs_file=_COSTS.value, limits=limits, cost=_CHEAPER.value, forced=_FORCE.value,
+        predict_batch=_BATCH.value,
     )  # fmt: skip
 
 

@@ -209,6 +209,7 @@ class Choice:
       measure: key of `MEASURES`.
       device, versions, git_revision: as in `result.json`.
       budget: what may be spent.
+      predict_batch: of how many examples at once latencies are.
       layer: the kind of layer that the ladder adds, singular.
       stage: the last one begun.
       finished: whether all stages ran.
@@ -239,6 +240,7 @@ class Choice:
     holds: str = 'images'
     git_revision: str | None = None
     budget: Budget = Budget()
+    predict_batch: int = 1
     layer: str = 'convolution layer'
     stage: str = 'audit'
     finished: bool = False

@@ -48,6 +48,7 @@ class Request:
       costs_file: csv file with a cost matrix; '' where `measure` is not cost.
       limits: of `sweep` configs, such as {'parameters': 100_000}.
       cost: fact by which nets are cheaper.
+      predict_batch: of how many examples at once latency and memory are.
       forced: whether the test split may be opened a second time.
     """
 
@@ -59,6 +60,7 @@ class Request:
     costs_file: str = ''
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
     cost: str = 'flops'
+    predict_batch: int = 1
     forced: bool = False
 
 
@@ -139,7 +141,7 @@ class Driver:
         limits = {f'limits.{name}': most for name, most in request.limits.items()}
         self.sweep = sweep_default.get_config(
             request.base, (), sampler=points.ASKED, replicates=1, vary_splits=False,
-            objective=objective, **limits,
+            objective=objective, predict_batch=request.predict_batch, **limits,
         )  # fmt: skip
         if request.goal and (request.measure == 'loss') == bool(classes):
             holds = 'classes' if classes else 'numbers: write loss<=BOUND'
@@ -353,7 +355,9 @@ class Driver:
             self.search, self.data, recommended, self.measure, request.goal, request.budget,
             self.folder,
         )  # fmt: skip
-        self.choice = dataclasses.replace(found, audit=self._audit, finished=finished, **more)
+        self.choice = dataclasses.replace(
+            found, audit=self._audit, finished=finished, predict_batch=request.predict_batch, **more
+        )
         config = self.final_config(recommended)
         text = export.config_file(config, self._docstring(recommended))
         RunFolder(self.folder).write_text(choice.RECOMMENDED_CONFIG, text)
@@ -372,7 +376,8 @@ class Driver:
     def _wanted(self) -> str:
         """Returns what the stages' decisions depend on."""
         request = self.request
-        wanted = (*request.budget, request.delta, self.measure, request.limits, request.cost)
+        wanted = (*request.budget, request.delta, self.measure, request.limits, request.cost,
+                  request.predict_batch)  # fmt: skip
         return repr(wanted)
 
     def recommended(self) -> Net:

@@ -8,7 +8,10 @@ from configs.sweeps import default as sweep_default
 from configs.sweeps.factors import Factor
 
 # What a study keeps from its first call on; the other fields may change from call to call.
-DEFINING = ('sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits')
+DEFINING = (
+    'sampler', 'seed', 'pruner', 'replicates', 'vary_splits', 'objective', 'limits',
+    'predict_batch',
+)  # fmt: skip
 
 
 def definition(config: Any) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def config_of(there: dict[str, Any]) -> Any:
     """Returns the config of a sweep with this definition; all else is at its default."""
     base = default.unflatten(default.flatten(there['base']))
     config = sweep_default.get_config(base, tuple(map(_factor, there['space'])))
-    config.update({name: there[name] for name in DEFINING})
+    config.update({name: there[name] for name in DEFINING if name in there})
     return config
 
 

@@ -105,21 +105,22 @@ class Jobs:
         facts: dict[str, Any] = {**size_of(run, job.objectives, job.limits)}
         if any(name in job.objectives or name in job.limits for name in TIMED):
             facts |= self._once(
-                (run.program_key, 'measured'), lambda: _measured(run, devices.devices[0])
+                (run.program_key, 'measured', job.predict_batch),
+                lambda: _measured(run, devices.devices[0], job.predict_batch),
             )
         self.send('net', facts | {'steps': run.total_steps})
         _check_limits(facts, job.limits)
 
 
-def _measured(run: Prepared, device: Any) -> dict[str, float]:
-    """Returns median latency and planned memory of predicting one example, by fresh weights.
+def _measured(run: Prepared, device: Any, batch: int) -> dict[str, float]:
+    """Returns median latency and planned memory of predicting a batch, by fresh weights.
 
     Nothing in a net's arithmetic depends on the values of its weights.
     """
     devices = DataParallel('shard_map', [device])
     variables = devices.replicate(run.initial_state().reported())
     shape = tuple(run.pipeline.input_shape)
-    figures = latency.of_batch(run.recipe, shape, devices, variables, 1)
+    figures = latency.of_batch(run.recipe, shape, devices, variables, batch)
     return {
         'latency_ms': 1e3 * figures['p50_seconds'],
         'memory_mb': (figures['program_bytes'] or 0) / 1e6,

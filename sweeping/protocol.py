@@ -37,9 +37,11 @@ class Job:
       workdirs: a run folder for each.
       objectives: of the sweep.
       limits: most `parameters`, `flops`, `latency_ms`, `memory_mb`; only those that are limited.
+      predict_batch: of how many examples at once latency and memory are.
     """
 
     configs: Sequence[dict[str, Any]]
     workdirs: Sequence[str]
     objectives: Sequence[str]
     limits: dict[str, float]
+    predict_batch: int

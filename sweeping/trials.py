@@ -175,6 +175,7 @@ class _PointRuns:
                 workdirs=[str(self.folder / str(r)) for r in replicates],
                 objectives=self.study.objectives,
                 limits=limits,
+                predict_batch=self.sweep.predict_batch,
             )
         )
         self.heard_out = False

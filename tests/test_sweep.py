@@ -245,6 +245,10 @@ def test_two_objectives_and_limits(tmp_path):
         )
         assert 0 < point.facts['latency_ms'] < 1000
         assert point.facts['memory_mb'] > 0
+    fields |= {'limits.parameters': 0, 'predict_batch': 256}
+    config = sweep_file(tmp_path, "choice('model.width', 4)", **fields)
+    (same,) = run_here(config, tmp_path / 'batch', TINY | {'replicates': 1}).points
+    assert same.facts['memory_mb'] > 20 * small.facts['memory_mb']
 
 
 def test_replicates_that_lose_against_the_best_are_pruned(tmp_path):

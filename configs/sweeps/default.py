@@ -58,12 +58,15 @@ FIELDS: dict[str, dataclasses.Field] = {
         0.0, 'Nets of more FLOPs per example are not tried; 0: no limit.', at_least=0.0
     ),
     'limits.latency_ms': field(
-        0.0, 'Nets that take more milliseconds for one example do not count; 0: no limit.',
+        0.0, 'Nets that take more milliseconds to predict do not count; 0: no limit.',
         at_least=0.0
     ),
     'limits.memory_mb': field(
-        0.0, 'Nets that need more megabytes to predict one example, with their weights, do not '
-        'count; 0: no limit.', at_least=0.0
+        0.0, 'Nets that need more megabytes to predict, with their weights, do not count; 0: no '
+        'limit.', at_least=0.0
+    ),
+    'predict_batch': field(
+        1, 'Examples predicted at once where latency and memory are measured.', at_least=1
     ),
     'workers': field(0, 'Processes that train; 0: one for each device.', at_least=0),
     'hang_seconds': field(

@@ -48,6 +48,12 @@ def gain(measure: str, one: Answered) -> str:
     return change_with_interval(measure, one.difference, *ends)
 
 
+def latency(choice: Choice) -> str:
+    """Returns the heading of latencies: 'latency, ms', or 'latency of 64 at once, ms'."""
+    batch = choice.predict_batch
+    return f'latency{f" of {batch:,} at once" if batch > 1 else ""}, ms'
+
+
 def holds(choice: Choice) -> str:
     """Returns what the examples are called: 'photos' where they are files of the user."""
     return 'photos' if choice.dataset.startswith('folder:') else choice.holds

@@ -84,7 +84,7 @@ GLOSSARY = {
     'parameter': 'a weight that is learned',
     'FLOPs': 'multiplications and additions for one example, a measure of cost that no computer '
     'changes',
-    'latency': 'the time from one example to its answer',
+    'latency': 'the time from an example, or as many as are predicted at once, to the answer',
     'run': 'one training from start to end',
     'seed': 'the number from which all chance in a run is drawn: first weights, order, '
     'augmentation. Another seed gives another net',

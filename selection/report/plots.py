@@ -23,8 +23,6 @@ _SIZE, _LARGE = (4.7, 3.8), (5.8, 4.4)
 _ORANGE = '#c26a12'
 _ANSWERS = {'better': BLUE, 'worse': _ORANGE, 'no better': GREY, 'cannot tell': 'black'}
 _MOST_NAMED = 4  # Baselines that have a line of their own.
-_LATENCY = 'latency_ms'
-COSTS = {'flops': 'FLOPs for one example', 'parameters': 'parameters', _LATENCY: 'latency, ms'}
 
 
 def growth(choice: Choice) -> Picture | None:
@@ -66,7 +64,9 @@ def growth(choice: Choice) -> Picture | None:
 def pareto(choice: Choice) -> list[Picture]:
     """Draws the measure against each cost, with the nets that no other one beats in both."""
     pictures = []
-    for name, heading in COSTS.items():
+    costs = {'flops': 'FLOPs for one example', 'parameters': 'parameters',
+             'latency_ms': figures.latency(choice)}  # fmt: skip
+    for name, heading in costs.items():
         nets = [c for c in judged(choice) if getattr(c, name)]
         if len({getattr(c, name) for c in nets}) > 1:
             pictures.append(_pareto(choice, nets, name, heading))

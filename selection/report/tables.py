@@ -41,7 +41,7 @@ def nets(choice: Choice) -> Table:
         for c in choice.candidates
     ]
     headings = ['net', 'what it is', f'{MEASURES[choice.measure].heading} and its interval', 'runs',
-                'parameters', 'FLOPs', 'latency, ms', 'what became of it']  # fmt: skip
+                'parameters', 'FLOPs', figures.latency(choice), 'what became of it']  # fmt: skip
     return _without_empty(Table('Nets that were tried', headings, rows, (1, 7)))
 
 
