@@ -203,6 +203,7 @@ def test_the_paragraph_is_one_a_learner_can_quote():
         ({'measure': 'balanced_accuracy'}, ['pixels: 94.5 % balanced accuracy.'], []),
         ({'resolution': 0.021},
          ['can show differences of 2.1 points, which is more than the 1 point that you said'], []),
+        ({'resolution': 0.01004}, ['can show differences of 1 point.'], ['which is more']),
         ({'twice_the_data': Gain(0.004, -0.006, 0.014)},
          ['Twice the photos: about +0.4 (-0.6 to +1.4), perhaps nothing.'], []),
         ({'openings': (Opening('a', 'b'), Opening('c', 'd', True))}, ['looked at 2 times'], []),

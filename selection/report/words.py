@@ -74,7 +74,7 @@ def uncertain(choice: Choice) -> list[str]:
     if single:
         few = 'have' if len(single) > 1 else 'has'
         said.append(f'{count(len(single), "net")} {few} no interval: too few runs for one.')
-    if choice.resolution is not None and choice.resolution > choice.delta:
+    if choice.resolution is not None and _is_coarse(choice, choice.resolution):
         said.append(
             f'Differences below {figures.size(measure, choice.resolution)} cannot be seen with '
             f'these {figures.holds(choice)} and runs, and delta is '
@@ -210,10 +210,16 @@ def _data(choice: Choice, chosen: Candidate) -> list[str]:
                     'luck.']  # fmt: skip
         return []
     said = f'{what} can show differences of {figures.size(choice.measure, choice.resolution)}'
-    if choice.resolution > choice.delta:
+    if _is_coarse(choice, choice.resolution):
         delta = figures.size(choice.measure, choice.delta)
         said += f', which is more than the {delta} that you said matter: ask for a larger delta'
     return [f'{said}.']
+
+
+def _is_coarse(choice: Choice, resolution: float) -> bool:
+    """Tells whether the data show less than delta: by more than what is printed of the two."""
+    shown = [figures.size(choice.measure, each) for each in (resolution, choice.delta)]
+    return resolution > choice.delta and shown[0] != shown[1]
 
 
 def _more(choice: Choice, chosen: Candidate) -> list[str]:
