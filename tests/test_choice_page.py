@@ -185,6 +185,8 @@ def test_the_paragraph_is_one_a_learner_can_quote():
          ['Use 1 convolution layer at 32 pixels: 54.1 %.',
           'Linear classifier: 13.1 points worse (not tested).',
           'With 2: 24.2 points better (not tested).'], ['More runs']),
+        ({'verdicts': (), 'candidates': (net(3, 0.9451), net(4, 0.945))},
+         ['With 3: the same (not tested).'], []),
         ({'recommended': 'plain-4@32-skip'},
          ['Use 4 convolutions with skip connections: 94.6 %.',
           '4 convolution layers at 32 pixels: -0.2 (-1.4 to +1.0)'], []),

@@ -174,8 +174,11 @@ def _against(choice: Choice, chosen: Candidate, other: Candidate) -> str:
     said = latest(choice, chosen.name, other.name)
     if said is None:
         difference = (other.mean or 0.0) - (chosen.mean or 0.0)
+        shown = figures.size(measure, difference)
+        if shown == figures.size(measure, 0.0):
+            return 'the same (not tested)'
         better = (difference > 0) != MEASURES[measure].less_is_better
-        return f'{figures.size(measure, difference)} {"better" if better else "worse"} (not tested)'
+        return f'{shown} {"better" if better else "worse"} (not tested)'
     forward = said.name == other.name
     difference = said.difference if forward else -said.difference
     if said.answer in ('better', 'worse'):
