@@ -29,7 +29,7 @@ def price(driver: 'Driver', net: Net) -> float:
     if driver.request.budget.seconds is None:
         return float(FINAL * (1 + len(_baselines(driver))))  # The choice may still become another.
     seconds = sum(driver.record.seconds(each) for each in _nets(driver, net))
-    training = FINAL * driver.data.growth() * seconds / len(driver.call.processes)
+    training = FINAL * driver.data.growth * seconds / len(driver.call.processes)
     return training + _EVALUATION_SECONDS
 
 

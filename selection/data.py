@@ -1,5 +1,6 @@
 """The data set of a choice: who judges in which run, and what is sealed."""
 
+import functools
 import math
 from typing import Any
 
@@ -126,8 +127,9 @@ class Data:
             'dataset.repeat': repeat,
         }
 
+    @functools.cached_property
     def growth(self) -> float:
-        """Returns how many times as many images pass in the final fit as in a run over folds."""
+        """How many times as many images pass in the final fit as in a run over folds."""
         final = self._base.copy_and_resolve_references()
         final.update_from_flattened_dict(self.final_fields)
         images = len(splits.split(self.source, final.dataset)['train'])

@@ -178,7 +178,7 @@ def test_the_paragraph_is_one_a_learner_can_quote():
           'Open: Is a third enough? 4 more runs would tell.'], ['More runs of these']),
         ({'verdicts': (said('plain-4@32', 'plain-3@32', 0.001, 0.003, 'no better'),)},
          ['With 3: -0.1 (-0.4 to +0.2), no measurable loss.',
-           'With 5: 0.1 points better (not tested).'],
+          'With 5: 0.1 points better (not tested).'],
          ['More runs']),
         # The smallest has the linear classifier below it.
         ({'recommended': 'plain-1@32', 'verdicts': ()},

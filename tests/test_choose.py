@@ -165,7 +165,7 @@ def test_the_final_fit_is_as_long_as_its_images(subset, growth):
     base = default.get_config()
     base.dataset.name, base.dataset.folds, base.dataset.subset = 'digits', 4, subset
     data = Data(base, Console(quiet=True))
-    assert data.growth() == pytest.approx(0.95 * growth, rel=0.02)
+    assert data.growth == pytest.approx(0.95 * growth, rel=0.02)
 
 
 MISTAKES = [

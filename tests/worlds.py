@@ -76,7 +76,7 @@ def choose(world, budget, facts=ARRAYS, before=(), each=lambda search: None, **s
     record = Record(FOLDS, np.arange(world.images), np.ones(world.images))
     driver = types.SimpleNamespace(
         record=record, request=types.SimpleNamespace(budget=budget),
-        data=types.SimpleNamespace(growth=lambda: FOLDS / (FOLDS - 1)),
+        data=types.SimpleNamespace(growth=FOLDS / (FOLDS - 1)),
         call=types.SimpleNamespace(processes=[0]),
     )  # fmt: skip
     purse = Clock(budget, 0.0, 0.0, lambda: final_price(driver), 1, lambda: len(record.outcomes))
